@@ -1,0 +1,1 @@
+//! Reaching the server. `ssh.rs` is the only file that knows russh.
