@@ -7,3 +7,7 @@ pub mod error;
 pub mod project;
 pub mod shell;
 pub mod transport;
+pub mod facts;
+pub mod plan;
+pub mod playbook;
+pub mod resources;

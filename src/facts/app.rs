@@ -1,0 +1,227 @@
+//! The application on the server: its releases, what is built, what runs, who is deploying.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
+
+use base64::Engine as _;
+use serde::{Deserialize, Serialize};
+
+use crate::shell::Script;
+
+use super::FactError;
+
+/// Everything known of the application.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct App {
+    /// The apply that runs now.
+    pub applying: Option<Applying>,
+    /// Counts the applies; a plan made before another apply is refused by it.
+    pub generation: u64,
+    /// The recorded releases, oldest first.
+    pub releases: Vec<Record>,
+    /// What was built of each release, by number.
+    pub builds: BTreeMap<u32, Build>,
+    /// The release that `current` points to.
+    pub current: Option<u32>,
+    /// Complete virtual environments, by their hash.
+    pub venvs: BTreeSet<String>,
+    /// SHA-256 of each part of the environment, by file name.
+    pub config: BTreeMap<String, String>,
+    /// The files of the newest build, if they differ from those to be deployed.
+    pub manifest: Option<String>,
+    /// Active instances: unit name to when it became active.
+    pub active: BTreeMap<String, Instance>,
+    /// Instances that start at boot.
+    pub enabled: BTreeSet<String>,
+}
+
+/// A running instance of a process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Instance {
+    /// `active`, `failed` …
+    pub state: String,
+    /// When it became active, as systemd writes it.
+    pub since: String,
+    /// How often systemd restarted it.
+    pub restarts: u32,
+    /// Memory in bytes, if accounted.
+    pub memory: Option<u64>,
+}
+
+/// An apply that runs now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applying {
+    /// Its id.
+    pub id: String,
+    /// `user@host` of who started it.
+    pub who: String,
+    /// When, RFC 3339.
+    pub since: String,
+}
+
+/// A line of `releases.jsonl`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The N of vN.
+    pub number: u32,
+    /// When it went live, RFC 3339, by the server's clock.
+    pub at: String,
+    /// `user@host` of who released it.
+    pub who: String,
+    /// Abbreviated commit, if the project is in git.
+    #[serde(default)]
+    pub commit: Option<String>,
+    /// Branch.
+    #[serde(default)]
+    pub branch: Option<String>,
+    /// Whether there were uncommitted changes.
+    #[serde(default)]
+    pub dirty: bool,
+    /// What changed: `code` or the config command.
+    #[serde(default)]
+    pub what: String,
+}
+
+/// How far a release is built.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Build {
+    /// Digest of its tree once all files are there.
+    pub tree: Option<String>,
+    /// Hash of its virtual environment once that is complete.
+    pub venv: Option<String>,
+    /// SHA-256 of each part of its environment, by file name.
+    pub config: BTreeMap<String, String>,
+    /// Digest of the recipe (units, gunicorn settings) it was last started with.
+    pub recipe: Option<String>,
+    /// Django's answer about itself, one line of JSON.
+    pub answer: Option<String>,
+}
+
+impl App {
+    /// The newest build whose files are all there.
+    pub fn newest_tree(&self) -> Option<(u32, &str)> {
+        self.builds.iter().rev().find_map(|(number, build)| Some((*number, build.tree.as_deref()?)))
+    }
+
+    /// The build that is live.
+    pub fn live(&self) -> Option<(u32, &Build)> {
+        let number = self.current?;
+        Some((number, self.builds.get(&number)?))
+    }
+
+    /// The number that nothing has used yet.
+    pub fn next_number(&self) -> u32 {
+        let built = self.builds.keys().next_back().copied().unwrap_or(0);
+        let recorded = self.releases.iter().map(|record| record.number).max().unwrap_or(0);
+        built.max(recorded) + 1
+    }
+}
+
+/// Asks for [`App`]. `tree` is the digest of the local tree: its manifest is only sent when it differs.
+pub fn script(app: &str, tree: &str) -> Script {
+    Script::new().set("app", app).set("tree", tree).line(
+        r#"state=/var/lib/ship/$app
+( cd "$state" 2>/dev/null || exit 0
+if [ -e lock ] && ! flock -n -s lock true; then printf 'applying\t%s\n' "$(cat applying 2>/dev/null)"; fi
+[ ! -e generation ] || printf 'generation\t%s\n' "$(cat generation)"
+tail -n 200 releases.jsonl 2>/dev/null | sed 's/^/release\t/'
+cd releases 2>/dev/null && {
+  grep -s '' v*/tree v*/venv v*/config v*/recipe v*/answer.json | sed 's/^/build\t/'
+  newest=; for n in $(ls -d v* 2>/dev/null | sed 's/^v//' | sort -rn); do
+    if [ -e "v$n/tree" ]; then newest=v$n; break; fi
+  done
+  if [ -n "$newest" ] && [ "$(cat "$newest/tree")" != "$tree" ]; then
+    printf 'manifest\t%s\n' "$(gzip -c "$newest/manifest" | base64 -w0)"
+  fi
+}
+)
+printf 'current\t%s\n' "$(readlink "/srv/$app/current" 2>/dev/null)"
+( cd "/srv/$app/venvs" 2>/dev/null && for done in */.ship-complete; do
+    [ ! -e "$done" ] || printf 'venv\t%s\n' "${done%/.ship-complete}"
+  done )
+( cd "/etc/ship/$app/config" 2>/dev/null && sha256sum -- *.env 2>/dev/null | sed 's/^/config\t/' )
+( cd /etc/systemd/system/multi-user.target.wants 2>/dev/null && ls -d -- "$app"@*.service "$app"-*@*.service 2>/dev/null | sed 's/^/enabled\t/' )
+systemctl show --property=Id,ActiveState,ActiveEnterTimestamp,NRestarts,MemoryCurrent -- "$app@*.service" "$app-*@*.service" 2>/dev/null \
+  | awk 'NF { sub(/=/, "\t"); value[$1] = substr($0, length($1) + 2); next } { show() } END { show() }
+    function show() { if (value["Id"] != "") printf "instance\t%s\t%s\t%s\t%s\t%s\n", value["Id"], value["ActiveState"], value["NRestarts"], value["MemoryCurrent"], value["ActiveEnterTimestamp"]; delete value }'
+"#,
+    )
+}
+
+/// Reads what [`script`] printed.
+pub fn parse(body: &str) -> Result<App, FactError> {
+    let mut app = App::default();
+    for line in body.lines() {
+        let bad = || FactError::new("app", line);
+        let (key, value) = line.split_once('\t').ok_or_else(bad)?;
+        match key {
+            "applying" => {
+                let mut fields = value.split('\t').map(str::to_string);
+                app.applying = Some(Applying {
+                    id: fields.next().unwrap_or_default(),
+                    who: fields.next().unwrap_or_default(),
+                    since: fields.next().unwrap_or_default(),
+                });
+            }
+            "generation" => app.generation = value.parse().map_err(|_| bad())?,
+            // A line torn by a power loss must not stop every later deploy.
+            "release" => app.releases.extend(serde_json::from_str::<Record>(value).ok()),
+            "build" => parse_build(&mut app.builds, value).ok_or_else(bad)?,
+            "manifest" => app.manifest = Some(unpack(value).ok_or_else(|| FactError::new("app", "the manifest is damaged"))?),
+            "current" => app.current = value.rsplit('/').next().and_then(release_number),
+            "venv" => {
+                app.venvs.insert(value.into());
+            }
+            "config" => {
+                let (digest, name) = value.split_once("  ").ok_or_else(bad)?;
+                app.config.insert(name.into(), digest.into());
+            }
+            "enabled" => {
+                app.enabled.insert(value.into());
+            }
+            "instance" => {
+                let mut fields = value.splitn(5, '\t').map(str::to_string);
+                let name = fields.next().ok_or_else(bad)?;
+                let instance = Instance {
+                    state: fields.next().unwrap_or_default(),
+                    restarts: fields.next().and_then(|text| text.parse().ok()).unwrap_or(0),
+                    memory: fields.next().and_then(|text| text.parse().ok()).filter(|bytes| *bytes != u64::MAX),
+                    since: fields.next().unwrap_or_default(),
+                };
+                app.active.insert(name, instance);
+            }
+            _ => return Err(bad()),
+        }
+    }
+    Ok(app)
+}
+
+/// `v12` to 12.
+pub fn release_number(name: &str) -> Option<u32> {
+    name.strip_prefix('v')?.parse().ok()
+}
+
+fn parse_build(builds: &mut BTreeMap<u32, Build>, value: &str) -> Option<()> {
+    let (path, content) = value.split_once(':')?;
+    let (release, stamp) = path.split_once('/')?;
+    let build = builds.entry(release_number(release)?).or_default();
+    match stamp {
+        "tree" => build.tree = Some(content.into()),
+        "venv" => build.venv = Some(content.into()),
+        "recipe" => build.recipe = Some(content.into()),
+        "answer.json" => build.answer = Some(content.into()),
+        "config" => {
+            let (digest, name) = content.split_once("  ")?;
+            build.config.insert(name.into(), digest.into());
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+fn unpack(encoded: &str) -> Option<String> {
+    let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).ok()?;
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(bytes.as_slice()).read_to_string(&mut text).ok()?;
+    Some(text)
+}

@@ -1,0 +1,65 @@
+//! systemd units.
+
+use std::collections::BTreeMap;
+
+use crate::shell::{Cmd, Script};
+
+/// One unit as `systemctl show` tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unit {
+    /// Whether systemd finds its file.
+    pub loaded: bool,
+    /// Whether it runs (`active`, or on its way there).
+    pub active: bool,
+    /// `active`, `failed`, `inactive` …
+    pub active_state: String,
+    /// `running`, `exited`, `dead` …
+    pub sub_state: String,
+    /// `enabled`, `disabled`, `static` …
+    pub file_state: String,
+    /// Whether its file changed since systemd read it.
+    pub needs_reload: bool,
+    /// When it became active, as systemd writes it.
+    pub since: String,
+    /// How often systemd restarted it.
+    pub restarts: u32,
+    /// Memory in bytes, if accounted.
+    pub memory: Option<u64>,
+}
+
+/// Asks for units, in order.
+pub fn script(names: &[&str]) -> Script {
+    if names.is_empty() {
+        return Script::new();
+    }
+    Script::new().cmd(
+        Cmd::new("systemctl")
+            .arg("show")
+            .arg("--property=LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,ActiveEnterTimestamp,NRestarts,MemoryCurrent")
+            .arg("--")
+            .args(names)
+            .raw("2>/dev/null"),
+    )
+}
+
+/// Reads what [`script`] printed: one block a unit, in the order asked, with a blank line between.
+pub fn parse<'a>(names: impl Iterator<Item = &'a str>, body: &str) -> BTreeMap<String, Unit> {
+    names.zip(body.split("\n\n")).map(|(name, block)| (name.to_string(), parse_block(block))).collect()
+}
+
+fn parse_block(block: &str) -> Unit {
+    let map = super::key_values(block);
+    let text = |key: &str| map.get(key).map(|value| (*value).to_string()).unwrap_or_default();
+    let active_state = text("ActiveState");
+    Unit {
+        loaded: text("LoadState") == "loaded",
+        active: matches!(active_state.as_str(), "active" | "activating" | "reloading"),
+        active_state,
+        sub_state: text("SubState"),
+        file_state: text("UnitFileState"),
+        needs_reload: text("NeedDaemonReload") == "yes",
+        since: text("ActiveEnterTimestamp"),
+        restarts: text("NRestarts").parse().unwrap_or(0),
+        memory: text("MemoryCurrent").parse().ok().filter(|bytes| *bytes != u64::MAX),
+    }
+}

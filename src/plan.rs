@@ -1,0 +1,290 @@
+//! The plan as a value: what will change, why, and the steps that do it.
+//!
+//! Invariant: what is shown is exactly what runs; there is no other path from a decision to the server.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::shell::Script;
+
+/// Names one resource: its kind and what the server calls it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ResourceId {
+    /// `file`, `unit`, `package` …
+    pub kind: &'static str,
+    /// A path, a unit's name, a package.
+    pub name: String,
+}
+
+impl ResourceId {
+    /// Names a resource.
+    pub fn new(kind: &'static str, name: impl Into<String>) -> Self {
+        Self { kind, name: name.into() }
+    }
+}
+
+impl fmt::Display for ResourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}
+
+/// What happens to a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// It isn't there yet.
+    Create,
+    /// It differs.
+    Update,
+    /// It is there and shouldn't be.
+    Remove,
+    /// A command whose result is missing, or a step of a release.
+    Run,
+    /// A unit that should run and doesn't.
+    Start,
+    /// A unit that runs and shouldn't.
+    Stop,
+    /// A unit whose inputs changed and that only reads them at its start.
+    Restart,
+    /// A unit whose inputs changed.
+    Reload,
+}
+
+impl Action {
+    /// The sign in front of a change.
+    pub fn sign(self) -> char {
+        match self {
+            Action::Create => '+',
+            Action::Remove | Action::Stop => '-',
+            Action::Update => '~',
+            Action::Run | Action::Start | Action::Restart | Action::Reload => '>',
+        }
+    }
+
+    /// The word for a change.
+    pub fn verb(self) -> &'static str {
+        match self {
+            Action::Create => "create",
+            Action::Update => "update",
+            Action::Remove => "remove",
+            Action::Run => "run",
+            Action::Start => "start",
+            Action::Stop => "stop",
+            Action::Restart => "restart",
+            Action::Reload => "reload",
+        }
+    }
+}
+
+/// A whole file to be put in place by a rename.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FileWrite {
+    /// Absolute path.
+    pub path: String,
+    /// Its bytes.
+    pub content: Vec<u8>,
+    /// Owner's name.
+    pub owner: String,
+    /// Group's name.
+    pub group: String,
+    /// Permission bits in octal, `0644`.
+    pub mode: String,
+    /// Whether the content must not be shown.
+    pub secret: bool,
+}
+
+impl fmt::Debug for FileWrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let content = if self.secret { "***".into() } else { String::from_utf8_lossy(&self.content) };
+        write!(f, "write {} {}:{} {}\n{content}", self.path, self.owner, self.group, self.mode)
+    }
+}
+
+/// One thing the server does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Runs a script as root with `sh -eu`.
+    Run(Script),
+    /// Puts a file in place.
+    Write(FileWrite),
+}
+
+/// A difference between what is and what should be, and how it goes away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// What changes.
+    pub id: ResourceId,
+    /// How.
+    pub action: Action,
+    /// The reason, for a person.
+    pub why: String,
+    /// A unified diff or a list, for a person.
+    pub diff: Option<String>,
+    /// What runs, in order.
+    pub steps: Vec<Step>,
+    /// Whether a mistake here could lock the user out of the server.
+    pub may_lock_out: bool,
+}
+
+impl Change {
+    /// A change without a diff.
+    pub fn new(id: ResourceId, action: Action, why: impl Into<String>, steps: Vec<Step>) -> Self {
+        Self { id, action, why: why.into(), diff: None, steps, may_lock_out: false }
+    }
+
+    /// A change that runs one script.
+    pub fn run(id: ResourceId, action: Action, why: impl Into<String>, script: Script) -> Self {
+        Self::new(id, action, why, vec![Step::Run(script)])
+    }
+
+    /// Adds a diff.
+    #[must_use]
+    pub fn with_diff(mut self, diff: impl Into<String>) -> Self {
+        self.diff = Some(diff.into());
+        self
+    }
+
+    /// `create file /etc/…`, as progress lines show it.
+    pub fn title(&self) -> String {
+        if self.id.kind == "release" {
+            return self.id.name.clone();
+        }
+        format!("{} {}", self.action.verb(), self.id)
+    }
+}
+
+/// Everything `up` would do, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// The changes, in the order in which they run.
+    pub changes: Vec<Change>,
+}
+
+impl Plan {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// `3 to create, 1 to restart`.
+    pub fn summary(&self) -> String {
+        if self.is_empty() {
+            return "nothing to change".into();
+        }
+        let order = [
+            Action::Create,
+            Action::Update,
+            Action::Remove,
+            Action::Run,
+            Action::Start,
+            Action::Stop,
+            Action::Restart,
+            Action::Reload,
+        ];
+        let parts: Vec<String> = order
+            .into_iter()
+            .filter_map(|action| {
+                let count = self.changes.iter().filter(|change| change.action == action).count();
+                (count > 0).then(|| format!("{count} to {}", action.verb()))
+            })
+            .collect();
+        parts.join(", ")
+    }
+
+    /// The plan as text, without colours.
+    pub fn to_text(&self, diffs: bool) -> String {
+        let mut out = String::new();
+        for change in &self.changes {
+            out.push_str(&change_line(change));
+            out.push('\n');
+            if let Some(diff) = change.diff.as_deref().filter(|_| diffs) {
+                for line in diff.lines() {
+                    out.push_str("      ");
+                    out.push_str(line);
+                    out.push('\n');
+                }
+            }
+        }
+        out
+    }
+
+    /// The plan as JSON, without the scripts (they may hold secrets).
+    pub fn to_json(&self) -> serde_json::Value {
+        let changes: Vec<serde_json::Value> = self
+            .changes
+            .iter()
+            .map(|change| {
+                serde_json::json!({
+                    "kind": change.id.kind,
+                    "name": change.id.name,
+                    "action": change.action,
+                    "why": change.why,
+                    "diff": change.diff,
+                })
+            })
+            .collect();
+        serde_json::json!({ "changes": changes, "summary": self.summary() })
+    }
+}
+
+/// `  + file /etc/nginx/…    why`.
+pub fn change_line(change: &Change) -> String {
+    let what = match change.action {
+        Action::Create | Action::Update | Action::Remove => change.id.to_string(),
+        Action::Run if change.id.kind == "release" => change.id.name.clone(),
+        Action::Run | Action::Start | Action::Stop | Action::Restart | Action::Reload => {
+            format!("{} {}", change.action.verb(), change.id.name)
+        }
+    };
+    if change.why.is_empty() {
+        format!("  {} {what}", change.action.sign())
+    } else {
+        format!("  {} {what:<52} {}", change.action.sign(), change.why)
+    }
+}
+
+/// A unified diff of two texts, without the file header.
+pub fn unified_diff(old: &str, new: &str) -> String {
+    similar::TextDiff::from_lines(old, new).unified_diff().context_radius(2).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_reads_like_a_sentence() {
+        let plan = Plan {
+            changes: vec![
+                Change::new(ResourceId::new("package", "nginx"), Action::Create, "not installed", vec![]),
+                Change::new(ResourceId::new("file", "/etc/a"), Action::Update, "content differs", vec![])
+                    .with_diff("-old\n+new\n"),
+                Change::new(ResourceId::new("unit", "nginx.service"), Action::Reload, "/etc/a changed", vec![]),
+            ],
+        };
+        insta::assert_snapshot!(plan.to_text(true), @r"
+          + package nginx                                        not installed
+          ~ file /etc/a                                          content differs
+              -old
+              +new
+          > reload nginx.service                                 /etc/a changed
+        ");
+        assert_eq!(plan.summary(), "1 to create, 1 to update, 1 to reload");
+        assert_eq!(Plan::default().summary(), "nothing to change");
+    }
+
+    #[test]
+    fn a_secret_file_does_not_print() {
+        let write = FileWrite {
+            path: "/etc/ship/a.env".into(),
+            content: b"KEY=hunter2".to_vec(),
+            owner: "root".into(),
+            group: "a".into(),
+            mode: "0640".into(),
+            secret: true,
+        };
+        assert!(!format!("{write:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,57 @@
+//! Resources: what the server should be, one file a kind. Each says what it must know ([`Resource::asks`])
+//! and what follows from the answer ([`Resource::diff`]).
+//!
+//! Invariant: pure. A resource never touches the server; it returns changes as values.
+
+pub mod command;
+pub mod file;
+pub mod package;
+pub mod postgres;
+pub mod unit;
+pub mod user;
+
+use crate::facts::{Ask, Facts};
+use crate::plan::{Change, ResourceId};
+use crate::playbook::TemplateError;
+
+/// One thing that should be so.
+pub trait Resource: Send + Sync {
+    /// Its name.
+    fn id(&self) -> ResourceId;
+    /// What it must know.
+    fn asks(&self) -> Vec<Ask>;
+    /// What must change.
+    fn diff(&self, facts: &Facts) -> Result<Vec<Change>, DiffError>;
+    /// What follows from the changes before it: restarts and reloads.
+    fn react(&self, _facts: &Facts, _before: &[Change]) -> Vec<Change> {
+        Vec::new()
+    }
+}
+
+/// Why a difference can't be told.
+#[derive(Debug, thiserror::Error)]
+pub enum DiffError {
+    /// A template doesn't render.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// Something else is in the way.
+    #[error("{id}: {problem}")]
+    InTheWay {
+        /// Whose.
+        id: ResourceId,
+        /// What.
+        problem: String,
+    },
+}
+
+/// Compares all resources with the facts: the plan, restarts and the one apt transaction included.
+pub fn diff_all(resources: &[Box<dyn Resource>], facts: &Facts) -> Result<Vec<Change>, DiffError> {
+    let mut changes = Vec::new();
+    for resource in resources {
+        let own = resource.diff(facts)?;
+        changes.extend(own);
+        let reactions = resource.react(facts, &changes);
+        changes.extend(reactions);
+    }
+    Ok(package::merge(changes, &facts.broken_packages))
+}

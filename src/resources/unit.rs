@@ -1,0 +1,212 @@
+//! systemd units: enabled, running, and restarted or reloaded when what they read has changed.
+
+use crate::facts::{Ask, Facts};
+use crate::plan::{Action, Change, ResourceId};
+use crate::shell::{Cmd, Script};
+
+use super::{DiffError, Resource};
+
+/// The folder where unit files of the administrator live.
+const UNIT_FILES: &str = "/etc/systemd/system/";
+
+/// A unit and how it should be.
+#[derive(Debug, Clone)]
+pub struct Unit {
+    /// Its full name, `nginx.service`.
+    pub name: String,
+    /// Whether it starts at boot; `None` leaves that alone.
+    pub enabled: Option<bool>,
+    /// Whether it runs; `None` leaves that alone.
+    pub running: Option<bool>,
+    /// Beginnings of the paths that it reads only at its start.
+    pub restart_on: Vec<String>,
+    /// Beginnings of the paths that it reads again on reload.
+    pub reload_on: Vec<String>,
+    /// Runs before every start, restart and reload; a failure stops there and leaves the unit alone.
+    pub check: Option<Script>,
+}
+
+impl Unit {
+    fn systemctl(&self, verb: &str) -> Script {
+        let check = match (&self.check, verb) {
+            (Some(check), "start" | "restart" | "reload") => check.clone(),
+            _ => Script::new(),
+        };
+        check.cmd(Cmd::new("systemctl").arg(verb).arg(&self.name))
+    }
+}
+
+impl Resource for Unit {
+    fn id(&self) -> ResourceId {
+        ResourceId::new("unit", &self.name)
+    }
+
+    fn asks(&self) -> Vec<Ask> {
+        vec![Ask::Unit(self.name.clone())]
+    }
+
+    /// Only what differs without any file having changed; see [`Resource::react`] for the rest.
+    fn diff(&self, _facts: &Facts) -> Result<Vec<Change>, DiffError> {
+        Ok(Vec::new())
+    }
+
+    fn react(&self, facts: &Facts, before: &[Change]) -> Vec<Change> {
+        let fact = facts.units.get(&self.name).cloned().unwrap_or_default();
+        let mut changes = Vec::new();
+        // systemd must read changed unit files before anything is asked of any unit.
+        let reload_needed = fact.needs_reload || before.iter().any(|change| change.id.name.starts_with(UNIT_FILES));
+        let prepare = |script: Script| {
+            if reload_needed {
+                Script::new().cmd(Cmd::new("systemctl").arg("daemon-reload")).then(&script)
+            } else {
+                script
+            }
+        };
+        let mut push = |action, why: String, script: Script| {
+            changes.push(Change::run(self.id(), action, why, prepare(script)));
+        };
+        let enabled = matches!(fact.file_state.as_str(), "enabled" | "enabled-runtime" | "static" | "alias" | "indirect" | "generated");
+        match self.enabled {
+            Some(true) if !enabled => {
+                push(Action::Update, "does not start at boot".into(), self.systemctl("enable"));
+            }
+            Some(false) if fact.file_state == "enabled" => {
+                push(Action::Update, "starts at boot".into(), self.systemctl("disable"));
+            }
+            Some(_) | None => {}
+        }
+        let changed = |prefixes: &[String]| {
+            before
+                .iter()
+                .find(|change| prefixes.iter().any(|prefix| change.id.name.starts_with(prefix.as_str())))
+                .map(|change| format!("{} changed", change.id.name))
+        };
+        match self.running {
+            Some(true) if !fact.active => {
+                let why = match fact.active_state.as_str() {
+                    "failed" => "has failed",
+                    _ => "is not running",
+                };
+                // A package that the same plan installs may have started it already.
+                let script = match changed(&self.restart_on) {
+                    Some(_) => self.systemctl("restart"),
+                    None if changed(&self.reload_on).is_some() => self.systemctl("start").then(&self.systemctl("reload")),
+                    None => self.systemctl("start"),
+                };
+                push(Action::Start, why.into(), script);
+            }
+            Some(false) if fact.active => push(Action::Stop, "is running".into(), self.systemctl("stop")),
+            Some(_) | None if fact.active => {
+                if let Some(why) = changed(&self.restart_on) {
+                    push(Action::Restart, why, self.systemctl("restart"));
+                } else if let Some(why) = changed(&self.reload_on) {
+                    push(Action::Reload, why, self.systemctl("reload"));
+                } else if fact.needs_reload {
+                    push(Action::Restart, "its file changed since it started".into(), self.systemctl("restart"));
+                }
+            }
+            Some(_) | None => {}
+        }
+        changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::unit::Unit as Fact;
+
+    fn nginx() -> Unit {
+        Unit {
+            name: "nginx.service".into(),
+            enabled: Some(true),
+            running: Some(true),
+            restart_on: vec!["/etc/systemd/system/nginx.service.d/".into()],
+            reload_on: vec!["/etc/nginx/".into()],
+            check: Some(Script::from_text("nginx -t -q")),
+        }
+    }
+
+    fn facts(state: &str, file_state: &str) -> Facts {
+        let mut facts = Facts::default();
+        facts.units.insert(
+            "nginx.service".into(),
+            Fact {
+                loaded: true,
+                active: state == "active",
+                active_state: state.into(),
+                file_state: file_state.into(),
+                ..Fact::default()
+            },
+        );
+        facts
+    }
+
+    fn touched(path: &str) -> Vec<Change> {
+        vec![Change::new(ResourceId::new("file", path), Action::Update, "", vec![])]
+    }
+
+    /// `action: script` of each change.
+    fn check(unit: &Unit, facts: &Facts, before: &[Change]) -> Vec<String> {
+        unit.react(facts, before)
+            .iter()
+            .map(|change| {
+                let steps: Vec<String> = change
+                    .steps
+                    .iter()
+                    .map(|step| match step {
+                        crate::plan::Step::Run(script) => script.text().trim_end().replace('\n', "; "),
+                        crate::plan::Step::Write(write) => format!("{write:?}"),
+                    })
+                    .collect();
+                format!("{}: {}", change.action.verb(), steps.join("; "))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn nothing_to_do_when_it_runs_and_nothing_changed() {
+        assert!(check(&nginx(), &facts("active", "enabled"), &[]).is_empty());
+        assert!(check(&nginx(), &facts("active", "enabled"), &touched("/etc/hosts")).is_empty());
+    }
+
+    #[test]
+    fn starts_enables_and_stops() {
+        assert_eq!(
+            check(&nginx(), &facts("inactive", "disabled"), &[]),
+            ["update: systemctl enable nginx.service", "start: nginx -t -q; systemctl start nginx.service"]
+        );
+        let off = Unit { enabled: Some(false), running: Some(false), ..nginx() };
+        assert_eq!(
+            check(&off, &facts("active", "enabled"), &[]),
+            ["update: systemctl disable nginx.service", "stop: systemctl stop nginx.service"]
+        );
+    }
+
+    #[test]
+    fn reloads_and_restarts_when_what_it_reads_changed() {
+        assert_eq!(
+            check(&nginx(), &facts("active", "enabled"), &touched("/etc/nginx/sites-available/a.conf")),
+            ["reload: nginx -t -q; systemctl reload nginx.service"]
+        );
+        assert_eq!(
+            check(
+                &nginx(),
+                &facts("active", "enabled"),
+                &touched("/etc/systemd/system/nginx.service.d/limits.conf")
+            ),
+            ["restart: systemctl daemon-reload; nginx -t -q; systemctl restart nginx.service"]
+        );
+    }
+
+    #[test]
+    fn a_bare_host_is_planned_in_one_go() {
+        assert_eq!(
+            check(&nginx(), &Facts::default(), &touched("/etc/nginx/sites-available/a.conf")),
+            [
+                "update: systemctl enable nginx.service",
+                "start: nginx -t -q; systemctl start nginx.service; nginx -t -q; systemctl reload nginx.service"
+            ]
+        );
+    }
+}
