@@ -1,0 +1,309 @@
+//! A plan as the bundle that the server runs: one script a change, in order, with the files they put in place.
+//!
+//! Invariant: pure. The bundle travels over stdin into a folder that only root can read.
+
+use crate::plan::{Change, FileWrite, Plan, Step};
+use crate::shell::{Cmd, Script};
+
+/// The steps of an apply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bundle {
+    /// One step a change, in order.
+    pub steps: Vec<BundleStep>,
+    /// Files the steps use, by name.
+    pub data: Vec<(String, Vec<u8>)>,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BundleStep {
+    /// Its file name, which sorts in order.
+    pub id: String,
+    /// What the user sees while it runs.
+    pub title: String,
+    /// What runs, as root with `sh -eu`, in the apply's folder.
+    pub script: Script,
+}
+
+/// Turns a plan into the bundle that runs it.
+pub fn bundle(plan: &Plan) -> Bundle {
+    let mut data = Vec::new();
+    let steps = plan
+        .changes
+        .iter()
+        .enumerate()
+        .map(|(index, change)| BundleStep {
+            id: format!("{:04}", index + 1),
+            title: change.title(),
+            script: script(change, &mut data),
+        })
+        .collect();
+    Bundle { steps, data }
+}
+
+fn script(change: &Change, data: &mut Vec<(String, Vec<u8>)>) -> Script {
+    change.steps.iter().fold(Script::new(), |script, step| match step {
+        Step::Run(run) => script.then(run),
+        Step::Write(write) => {
+            let name = format!("{:04}", data.len() + 1);
+            let script = script.then(&write_script(write, &format!("data/{name}")));
+            data.push((name, write.content.clone()));
+            script
+        }
+    })
+}
+
+/// Puts a file in place by a rename, so that nobody ever reads half of it.
+fn write_script(write: &FileWrite, source: &str) -> Script {
+    let temporary = format!("{}.ship-new", write.path);
+    let folder = write.path.rsplit_once('/').map_or("/", |(folder, _)| if folder.is_empty() { "/" } else { folder });
+    Script::new()
+        .cmd(Cmd::new("mkdir").arg("-p").arg("--").arg(folder))
+        .cmd(
+            Cmd::new("install")
+                .arg("-o")
+                .arg(&write.owner)
+                .arg("-g")
+                .arg(&write.group)
+                .arg("-m")
+                .arg(&write.mode)
+                .arg("--")
+                .arg(source)
+                .arg(&temporary),
+        )
+        .cmd(Cmd::new("mv").arg("-fT").arg("--").arg(&temporary).arg(&write.path))
+}
+
+/// Names of an apply on the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// The application.
+    pub app: String,
+    /// The apply's id, unique.
+    pub id: String,
+    /// The generation that the plan was made for.
+    pub generation: u64,
+    /// `user@host` of who applies.
+    pub who: String,
+    /// Size of the bundle in bytes, which comes first on stdin.
+    pub bundle_bytes: usize,
+    /// Whether an upload follows on stdin.
+    pub upload: bool,
+}
+
+/// Receives the bundle, starts it as a transient unit, receives the upload, and follows the journal.
+pub fn launch_script(launch: &Launch) -> Script {
+    let script = Script::from_text("set -eu\numask 077\nexport LC_ALL=C.UTF-8")
+        .set("app", &launch.app)
+        .set("id", &launch.id)
+        .set("who", &launch.who)
+        .set("generation", launch.generation.to_string())
+        .line("applies=/var/lib/ship/$app/apply")
+        .line("apply=$applies/$id")
+        .line("install -d -m 0755 /var/lib/ship \"/var/lib/ship/$app\"")
+        .line("install -d -m 0700 \"$applies\"")
+        // The journals of the last five applies are kept for whoever asks what happened.
+        .line("ls -1t \"$applies\" | tail -n +6 | while IFS= read -r old; do rm -rf \"$applies/$old\"; done")
+        .line("mkdir \"$apply\"")
+        .line(&format!("head -c {} | tar -xzf - -C \"$apply\" --no-same-owner", launch.bundle_bytes))
+        .line(": >\"$apply/journal\"")
+        .line(
+            "systemd-run --quiet --collect --unit=\"ship-$app-$id\" --description=\"ship: changing $app\" \
+             --property=KillMode=control-group --property=TimeoutStopSec=90 --property=OOMScoreAdjust=-500 \
+             /bin/sh \"$apply/run\" \"$apply\" \"$generation\" \"$who\" </dev/null",
+        );
+    let script = script.then(&follow(&launch.id, 0));
+    if launch.upload {
+        script
+            .line("cat >\"$apply/upload.part\"")
+            .line("mv \"$apply/upload.part\" \"$apply/upload\"")
+            .line("wait")
+    } else {
+        script.line("wait")
+    }
+}
+
+/// Follows the journal of an apply that runs already, from a byte on.
+pub fn attach_script(app: &str, id: &str, from_byte: u64) -> Script {
+    Script::from_text("set -eu\nexport LC_ALL=C.UTF-8")
+        .set("apply", format!("/var/lib/ship/{app}/apply/{id}"))
+        .set("app", app)
+        .line("cd \"$apply\"")
+        .then(&follow(id, from_byte))
+        .line("wait")
+}
+
+/// Prints the journal as it grows until its unit is gone.
+fn follow(id: &str, from_byte: u64) -> Script {
+    Script::new()
+        .set("unit", id)
+        .line("pid=$(systemctl show -p MainPID --value \"ship-$app-$unit.service\")")
+        .line("[ \"${pid:-0}\" != 0 ] || pid=1999999999")
+        .line(&format!(
+            "tail -s 0.1 -c +{} -f --pid=\"$pid\" -- \"$apply/journal\" </dev/null &",
+            from_byte + 1
+        ))
+}
+
+/// What an apply says while it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The lock is held and the steps begin.
+    Begin,
+    /// A step starts, at milliseconds since 1970 by the server's clock.
+    Start {
+        /// Its id.
+        step: String,
+        /// When.
+        at_ms: u64,
+    },
+    /// A line that the current step printed.
+    Output(String),
+    /// A step ended.
+    Done {
+        /// Its id.
+        step: String,
+        /// Its exit code.
+        code: i32,
+        /// When.
+        at_ms: u64,
+    },
+    /// Everything ended.
+    End(End),
+}
+
+/// How an apply ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Every step succeeded, or one failed with this exit code.
+    Code(i32),
+    /// Another apply holds the lock.
+    Busy,
+    /// Another apply ran since the plan was made.
+    Stale,
+}
+
+/// Reads the journal as it arrives, in pieces of any size.
+#[derive(Debug, Default)]
+pub struct JournalReader {
+    pending: Vec<u8>,
+    bytes: u64,
+}
+
+impl JournalReader {
+    /// Bytes of complete lines read so far: where to attach again.
+    pub fn position(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Takes a piece; returns the events that it completes.
+    pub fn push(&mut self, piece: &[u8]) -> Vec<Event> {
+        self.pending.extend_from_slice(piece);
+        let mut events = Vec::new();
+        while let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.pending.drain(..=end).collect();
+            self.bytes += line.len() as u64;
+            let line = String::from_utf8_lossy(&line);
+            events.push(event(line.trim_end_matches(['\n', '\r'])));
+        }
+        events
+    }
+}
+
+fn event(line: &str) -> Event {
+    let said = line.strip_prefix('\u{1e}').and_then(|rest| {
+        let (at, what) = rest.split_once('\t')?;
+        let at_ms = at.parse().ok()?;
+        let words: Vec<&str> = what.split(' ').collect();
+        match words.as_slice() {
+            ["begin", _] => Some(Event::Begin),
+            ["start", step] => Some(Event::Start { step: (*step).into(), at_ms }),
+            ["done", step, code] => Some(Event::Done { step: (*step).into(), code: code.parse().ok()?, at_ms }),
+            ["end", "busy"] => Some(Event::End(End::Busy)),
+            ["end", "stale"] => Some(Event::End(End::Stale)),
+            ["end", code] => Some(Event::End(End::Code(code.parse().ok()?))),
+            _ => None,
+        }
+    });
+    said.unwrap_or_else(|| Event::Output(line.to_string()))
+}
+
+/// A step's script that waits for the upload, for the release that needs it.
+pub fn wait_for_upload() -> Script {
+    Script::from_text(
+        r#"until [ -e upload ]; do
+  # The folder stands for an upload that has not even begun.
+  seen=$(stat -c %Y upload.part 2>/dev/null || stat -c %Y .)
+  if [ $(($(date +%s) - seen)) -gt 30 ]; then
+    echo 'the upload stopped half-way: the connection to the laptop is gone'
+    exit 74
+  fi
+  sleep 0.05
+done
+"#,
+    )
+}
+
+/// A heredoc with a quoted delimiter that doesn't occur in the text.
+pub fn heredoc(command: &str, text: &str) -> Script {
+    let mut delimiter = String::from("SHIP_END");
+    while text.lines().any(|line| line == delimiter) {
+        delimiter.push('_');
+    }
+    let newline = if text.ends_with('\n') { "" } else { "\n" };
+    Script::from_text(format!("{command} <<{}\n{text}{newline}{delimiter}", format_args!("'{delimiter}'")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Action, ResourceId};
+
+    #[test]
+    fn a_file_is_put_in_place_by_a_rename() {
+        let write = FileWrite {
+            path: "/etc/a b/$c".into(),
+            content: b"x".to_vec(),
+            owner: "root".into(),
+            group: "app".into(),
+            mode: "0640".into(),
+            secret: true,
+        };
+        let change = Change::new(ResourceId::new("file", "/etc/a b/$c"), Action::Create, "", vec![Step::Write(write)]);
+        let bundle = bundle(&Plan { changes: vec![change] });
+        insta::assert_debug_snapshot!(bundle.steps[0].script, @r"
+        mkdir -p -- '/etc/a b'
+        install -o root -g app -m 0640 -- data/0001 '/etc/a b/$c.ship-new'
+        mv -fT -- '/etc/a b/$c.ship-new' '/etc/a b/$c'
+        ");
+        assert_eq!(bundle.data, [("0001".to_string(), b"x".to_vec())]);
+    }
+
+    #[test]
+    fn the_journal_is_read_in_pieces() {
+        let text = "\u{1e}5\tbegin 7\n\u{1e}6\tstart 0001\nhello\n\u{1e}9\tdone 0001 3\n\u{1e}9\tend 3\n";
+        let mut reader = JournalReader::default();
+        let mut events = Vec::new();
+        for byte in text.as_bytes() {
+            events.extend(reader.push(&[*byte]));
+        }
+        assert_eq!(
+            events,
+            [
+                Event::Begin,
+                Event::Start { step: "0001".into(), at_ms: 6 },
+                Event::Output("hello".into()),
+                Event::Done { step: "0001".into(), code: 3, at_ms: 9 },
+                Event::End(End::Code(3)),
+            ]
+        );
+        assert_eq!(reader.position(), text.len() as u64);
+    }
+
+    #[test]
+    fn a_heredoc_never_ends_early() {
+        let script = heredoc("cat", "a\nSHIP_END\n$HOME `id`");
+        let out = std::process::Command::new("sh").arg("-c").arg(script.text()).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&out.stdout), "a\nSHIP_END\n$HOME `id`\n");
+    }
+}

@@ -1,0 +1,36 @@
+//! `ship init`: looks at the project and writes `ship.yml`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use crate::cli::{Global, Init};
+use crate::config::{init, schema};
+use crate::error::Failure;
+use crate::source;
+use crate::ui::Ui;
+
+use super::{detect, folder, folder_name};
+
+/// Writes the file, and the schema that editors complete it with.
+pub fn run(global: &Global, args: &Init, ui: &Arc<Ui>) -> Result<ExitCode, Failure> {
+    let folder = folder(global)?;
+    let file = folder.join(&global.file);
+    if file.exists() && !args.force {
+        return Err(Failure::input(format!("{} is there already", global.file))
+            .hint("edit it, or write it anew with --force"));
+    }
+    let paths = source::list(&folder)?;
+    let project = detect(&folder, &paths);
+    let text = init::render(&project, &folder_name(&folder));
+    let failed = |what: &str, error: std::io::Error| Failure::failed(format!("can't write {what}: {error}"));
+    std::fs::write(&file, text).map_err(|error| failed(&global.file, error))?;
+    let own = folder.join(".ship");
+    std::fs::create_dir_all(&own)
+        .and_then(|()| std::fs::write(own.join("schema.json"), schema::json_schema()))
+        .map_err(|error| failed(".ship/schema.json", error))?;
+    for finding in &project.findings {
+        ui.note(&format!("  {:<44} {}", finding.what, ui.dim(&finding.why)));
+    }
+    ui.result(&format!("Wrote {}. Look at it, then run `ship up`.", global.file));
+    Ok(ExitCode::SUCCESS)
+}

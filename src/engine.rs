@@ -1,0 +1,505 @@
+//! lock → probe → plan → confirm → apply → verify, over one connection.
+//!
+//! The decisions are elsewhere and pure; here they are put in order and carried to the server and back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use minijinja::Value;
+use tokio::io::AsyncReadExt as _;
+
+use crate::apply::{Bundle, End, Event, JournalReader, Launch, attach_script, bundle, launch_script};
+use crate::assets::{Asset, Assets, template_failure};
+use crate::config::{Config, Database, PlaybookRef};
+use crate::error::Failure;
+use crate::facts::{self, Ask, Facts};
+use crate::plan::Plan;
+use crate::playbook::{self, PlaybookError, Templates, Vars};
+use crate::release::{self, Context, Layout, Release, ReleaseError, Source};
+use crate::resources::{self, DiffError, Resource};
+use crate::transport::{Exec, Flow, Session, Stdin, Stream};
+use crate::ui::Ui;
+
+/// The port gunicorn's socket listens on.
+const PORT: u16 = 8000;
+
+/// How long a new release may take to load, in seconds.
+const START_TIMEOUT_S: u32 = 120;
+
+/// Everything known before the server is asked.
+pub struct Desired {
+    config: Config,
+    source: Source,
+    assets: Assets,
+    templates: Arc<Templates>,
+    custom: Vec<Asset>,
+}
+
+/// What there is to do.
+pub struct Planned {
+    /// The plan.
+    pub plan: Plan,
+    /// The release in it, if one is due.
+    pub release: Option<Release>,
+}
+
+impl Desired {
+    /// Reads what the configuration names.
+    pub fn new(project: &Path, config: Config, source: Source, assets: Assets) -> Result<Self, Failure> {
+        let templates = Arc::new(assets.templates()?);
+        let custom = config.playbooks.iter().map(|reference| custom_playbook(project, reference, &assets));
+        let custom = custom.collect::<Result<_, _>>()?;
+        Ok(Self { config, source, assets, templates, custom })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Everything that one probe must learn.
+    pub fn asks(&self) -> Result<BTreeSet<Ask>, Failure> {
+        let vars = self.vars(&Layout::usual());
+        let mut asks: BTreeSet<Ask> = release::asks(&self.config, &self.source.tree).into_iter().collect();
+        for part in self.resources(&vars)? {
+            asks.extend(part.iter().flat_map(|resource| resource.asks()));
+        }
+        Ok(asks)
+    }
+
+    /// Compares with the facts.
+    pub fn plan(&self, facts: &Facts) -> Result<Planned, Failure> {
+        if !facts.host.is_supported() {
+            let name = if facts.host.os_name.is_empty() { "an unknown system" } else { &facts.host.os_name };
+            return Err(Failure::input(format!("the server runs {name}; ship needs Debian or Ubuntu")));
+        }
+        let layout = release::predicted_layout(&facts.app, &self.source.tree);
+        let vars = self.vars(&layout);
+        let context =
+            Context { config: &self.config, source: &self.source, templates: &self.templates, vars: &vars };
+        let [before, after] = self.resources(&vars)?;
+        let mut changes = resources::diff_all(&before, facts).map_err(diff_failure)?;
+        let (release_changes, release) = release::plan(&context, facts, &changes).map_err(release_failure)?;
+        changes.extend(release_changes);
+        for resource in &after {
+            changes.extend(resource.diff(facts).map_err(diff_failure)?);
+            let reactions = resource.react(facts, &changes);
+            changes.extend(reactions);
+        }
+        // Packages of the second half join the one transaction of the first.
+        let mut changes = resources::package::merge(changes, &facts.broken_packages);
+        if let Some(release) = &release {
+            changes.extend(release::finish(&context, facts, release).map_err(release_failure)?);
+        }
+        Ok(Planned { plan: Plan { changes }, release })
+    }
+
+    /// Resources before the release is built, and those that depend on Django's answer.
+    fn resources(&self, vars: &Vars) -> Result<[Vec<Box<dyn Resource>>; 2], Failure> {
+        let mut before = self.builtin("base", vars)?;
+        before.extend(self.builtin("python", vars)?);
+        match self.config.database {
+            Database::Postgres => before.extend(self.builtin("postgres", vars)?),
+            Database::Sqlite => before.extend(self.builtin("sqlite", vars)?),
+            Database::External => {}
+        }
+        for asset in &self.custom {
+            before.extend(self.read(asset, vars)?);
+        }
+        before.extend(self.builtin("django", vars)?);
+        Ok([before, self.builtin("nginx", vars)?])
+    }
+
+    fn builtin(&self, name: &str, vars: &Vars) -> Result<Vec<Box<dyn Resource>>, Failure> {
+        match self.assets.playbook(name) {
+            Some(asset) => self.read(asset, vars),
+            None => Err(Failure::input(format!("there is no playbook `{name}`"))),
+        }
+    }
+
+    fn read(&self, asset: &Asset, vars: &Vars) -> Result<Vec<Box<dyn Resource>>, Failure> {
+        playbook::resources(&asset.origin, &asset.text, vars, &self.templates).map_err(|error| match error {
+            PlaybookError::Template { error, .. } => template_failure(&error),
+            other @ (PlaybookError::Yaml { .. } | PlaybookError::Item { .. }) => Failure::input(other.to_string()),
+        })
+    }
+
+    /// What playbooks and templates may use, besides `host`.
+    fn vars(&self, layout: &Layout) -> Vars {
+        let config = &self.config;
+        let app = &config.app;
+        let home = format!("/srv/{app}");
+        let text = |text: &str| Value::from(text);
+        let root = match config.django.root.as_str() {
+            "." | "" => String::new(),
+            root => format!("/{root}"),
+        };
+        let workers: Vec<Value> = config
+            .workers
+            .iter()
+            .map(|(name, command)| Value::from_pairs([("name", name.as_str()), ("command", command.as_str())]))
+            .collect();
+        Vars::from([
+            ("app".into(), text(app)),
+            ("user".into(), text(app)),
+            ("build_user".into(), Value::from(format!("{app}-build"))),
+            ("home".into(), text(&home)),
+            ("port".into(), Value::from(PORT)),
+            ("domains".into(), Value::from(config.domains.clone())),
+            ("database".into(), text(match config.database {
+                Database::Postgres => "postgres",
+                Database::Sqlite => "sqlite",
+                Database::External => "external",
+            })),
+            ("plain_env".into(), Value::from(self.plain_env())),
+            ("web_workers".into(), Value::from(config.web.workers.unwrap_or(0))),
+            ("timeout_s".into(), Value::from(config.web.timeout_s)),
+            ("start_timeout_s".into(), Value::from(START_TIMEOUT_S)),
+            ("max_upload_mb".into(), Value::from(config.web.max_upload_mb)),
+            ("workers".into(), Value::from(workers)),
+            ("django_root".into(), Value::from(root)),
+            ("wsgi".into(), text(&config.django.wsgi)),
+            ("static".into(), served(layout.static_url.as_deref(), layout.static_root.as_deref(), &format!("{home}/static"))),
+            ("media".into(), served(layout.media_url.as_deref(), layout.media_root.as_deref(), &format!("{home}/shared/media"))),
+        ])
+    }
+
+    /// The environment that `ship.yml` and the usual habits give the site; `env:` has the last word.
+    fn plain_env(&self) -> Vec<Value> {
+        let config = &self.config;
+        let hosts = if config.domains.is_empty() { "*".to_string() } else { config.domains.join(",") };
+        let origins: Vec<String> = config
+            .domains
+            .iter()
+            .flat_map(|domain| [format!("https://{domain}"), format!("http://{domain}")])
+            .collect();
+        let mut env: BTreeMap<String, String> = BTreeMap::from([
+            ("DJANGO_SETTINGS_MODULE".into(), config.django.settings.clone()),
+            ("DEBUG".into(), "False".into()),
+            ("DJANGO_DEBUG".into(), "False".into()),
+            ("ALLOWED_HOSTS".into(), hosts.clone()),
+            ("DJANGO_ALLOWED_HOSTS".into(), hosts),
+            ("PORT".into(), PORT.to_string()),
+            ("PYTHONUNBUFFERED".into(), "1".into()),
+            ("PYTHONDONTWRITEBYTECODE".into(), "1".into()),
+            ("LC_ALL".into(), "C.UTF-8".into()),
+        ]);
+        if !origins.is_empty() {
+            env.insert("CSRF_TRUSTED_ORIGINS".into(), origins.join(","));
+        }
+        env.extend(config.env.clone());
+        env.into_iter().map(|(name, value)| Value::from_pairs([("name", name), ("value", value)])).collect()
+    }
+}
+
+/// What nginx serves by itself: a URL and the folder behind it.
+fn served(url: Option<&str>, root: Option<&str>, shared: &str) -> Value {
+    let (Some(url), Some(root)) = (url, root) else {
+        return Value::from_pairs([("location", Value::from(())), ("alias", Value::from(()))]);
+    };
+    let folder = if root.starts_with('/') { root.trim_end_matches('/') } else { shared };
+    let slash = |path: &str| format!("{}/", path.trim_end_matches('/'));
+    Value::from_pairs([("location", slash(url)), ("alias", slash(folder))])
+}
+
+fn custom_playbook(project: &Path, reference: &PlaybookRef, assets: &Assets) -> Result<Asset, Failure> {
+    match reference {
+        PlaybookRef::Builtin(name) => assets.playbook(name).cloned().ok_or_else(|| {
+            let known: Vec<&str> = assets.playbook_names().collect();
+            Failure::input(format!("there is no playbook `{name}`"))
+                .hint(format!("there are {}; a file is named with its path, ./ops/{name}.yml", known.join(", ")))
+        }),
+        PlaybookRef::File(path) => std::fs::read_to_string(project.join(path))
+            .map(|text| Asset { origin: path.clone(), text })
+            .map_err(|error| Failure::input(format!("can't read the playbook {path}: {error}"))),
+    }
+}
+
+fn diff_failure(error: DiffError) -> Failure {
+    match error {
+        DiffError::Template(error) => template_failure(&error),
+        other @ DiffError::InTheWay { .. } => Failure::failed(other.to_string()),
+    }
+}
+
+fn release_failure(error: ReleaseError) -> Failure {
+    match error {
+        ReleaseError::Template(error) => template_failure(&error),
+        ReleaseError::MissingSecrets(names) => {
+            let noun = if names.len() == 1 { "secret" } else { "secrets" };
+            let verb = if names.len() == 1 { "is" } else { "are" };
+            let set: Vec<String> = names.iter().map(|name| format!("{name}=…")).collect();
+            Failure::input(format!("{noun} {} {verb} not set on the server", names.join(", ")))
+                .hint(format!("ship config set {}", set.join(" ")))
+        }
+        error @ ReleaseError::Python { .. } => Failure::input(error.to_string())
+            .hint("ask for the version that the server has, or take an image that has the one you want"),
+        error @ ReleaseError::NoSpace { .. } => {
+            Failure::failed(error.to_string()).hint("look what fills it with `ship ssh -- df -h` and `ship ssh -- du -xsh /var/* /srv/*`")
+        }
+    }
+}
+
+/// One probe over the connection.
+pub async fn probe(session: &Session, asks: &BTreeSet<Ask>) -> Result<Facts, Failure> {
+    let script = facts::probe_script(asks);
+    let output = session.exec(&script, Bytes::new()).await?;
+    let text = output.stdout_text();
+    facts::parse(asks, &text)
+        .map_err(|error| Failure::failed(error.to_string()).detail(output.stderr_text()))
+}
+
+/// What an apply came to.
+enum Applied {
+    Done,
+    /// Django answered otherwise than planned, or someone else applied in between: plan again.
+    Again,
+}
+
+/// Makes it so: plans, asks, applies, verifies; as often as Django's answers make it necessary.
+pub async fn up(session: &Session, desired: &Desired, project: &Path, ui: &Ui) -> Result<Outcome, Failure> {
+    let asks = desired.asks()?;
+    let mut confirmed = false;
+    let mut outcome = Outcome::default();
+    // A first deploy has two rounds, a redeploy one; more means that something never settles.
+    for _ in 0..5 {
+        ui.working("looking at the server");
+        let facts = settled(session, &asks, desired.config(), ui).await?;
+        let planned = desired.plan(&facts)?;
+        if planned.plan.is_empty() {
+            outcome.live = facts.app.current;
+            return Ok(outcome);
+        }
+        ui.plan(&planned.plan, ui.is_json());
+        let only_release = planned.plan.changes.iter().all(|change| change.id.kind == "release");
+        if !confirmed && !only_release && !ui.confirm("Apply this?")? {
+            return Err(Failure::failed("nothing was changed"));
+        }
+        confirmed = true;
+        outcome.changes += planned.plan.changes.len();
+        if let Applied::Again = apply(session, desired, &facts, &planned, project, ui).await? {
+            continue;
+        }
+        ui.working("verifying");
+        let after = probe(session, &asks).await?;
+        let left = desired.plan(&after)?;
+        outcome.live = after.app.current;
+        if left.plan.is_empty() {
+            return Ok(outcome);
+        }
+        return Err(Failure::failed("the server still differs after everything was applied")
+            .detail(left.plan.to_text(true))
+            .hint("something on the server undoes what ship does; `ship plan -v` shows the differences"));
+    }
+    Err(Failure::failed("the plan never settles: each look at the server finds something new")
+        .hint("does another deploy run all the time?"))
+}
+
+/// What `up` did.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Number of changes made.
+    pub changes: usize,
+    /// The release that is live.
+    pub live: Option<u32>,
+}
+
+/// Probes until no other apply runs, following the one that does.
+async fn settled(session: &Session, asks: &BTreeSet<Ask>, config: &Config, ui: &Ui) -> Result<Facts, Failure> {
+    loop {
+        let facts = probe(session, asks).await?;
+        let Some(running) = &facts.app.applying else { return Ok(facts) };
+        if running.id.is_empty() {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            continue;
+        }
+        ui.note(&format!(
+            "{} has been changing this server since {}; following it",
+            if running.who.is_empty() { "someone" } else { &running.who },
+            running.since
+        ));
+        let script = attach_script(&config.app, &running.id, 0);
+        let mut follower = Follower::new(&BTreeMap::new(), ui);
+        session.stream(Exec::as_root(&script), &mut |stream, piece| follower.take(stream, piece)).await?;
+        ui.idle();
+    }
+}
+
+async fn apply(
+    session: &Session,
+    desired: &Desired,
+    facts: &Facts,
+    planned: &Planned,
+    project: &Path,
+    ui: &Ui,
+) -> Result<Applied, Failure> {
+    let bundle = bundle(&planned.plan);
+    let titles: BTreeMap<String, String> =
+        bundle.steps.iter().map(|step| (step.id.clone(), step.title.clone())).collect();
+    let packed = pack_bundle(&bundle, &desired.assets)?;
+    let send = planned.release.as_ref().and_then(|release| release.upload.as_ref()).map(|delta| &delta.send);
+    let upload = match send.filter(|send| !send.is_empty()) {
+        Some(paths) => Some(crate::source::pack(project, &desired.source.tree, paths)?),
+        None => None,
+    };
+    let id = format!("{}-{}", jiff::Timestamp::now().as_millisecond(), std::process::id());
+    let launch = Launch {
+        app: desired.config.app.clone(),
+        id: id.clone(),
+        generation: facts.app.generation,
+        who: desired.source.who.clone(),
+        bundle_bytes: packed.len(),
+        upload: upload.is_some(),
+    };
+    let script = launch_script(&launch);
+    let mut follower = Follower::new(&titles, ui);
+    let mut stderr = Vec::new();
+    let streamed = {
+        let mut on_output = |stream: Stream, piece: &[u8]| {
+            if stream == Stream::Err {
+                stderr.extend_from_slice(piece);
+            }
+            follower.take(stream, piece)
+        };
+        match &upload {
+            Some(file) => {
+                let opened = file.reopen().map_err(|error| Failure::failed(format!("can't read the upload back: {error}")))?;
+                let mut input = std::io::Cursor::new(packed).chain(tokio::fs::File::from_std(opened));
+                session.stream(Exec::as_root(&script).stdin(Stdin::Stream(&mut input)), &mut on_output).await
+            }
+            None => {
+                let stdin = Stdin::Bytes(Bytes::from(packed));
+                session.stream(Exec::as_root(&script).stdin(stdin), &mut on_output).await
+            }
+        }
+    };
+    ui.idle();
+    match (follower.end.take(), streamed) {
+        (Some(end), _) => ended(end, &follower, planned),
+        (None, Err(error)) if follower.began => {
+            Err(Failure::from(error).hint("the server finishes its step by itself; `ship up` follows it or carries on"))
+        }
+        (None, Err(error)) => Err(error.into()),
+        (None, Ok(_)) if follower.began => {
+            Err(Failure::failed(format!("the server stopped in the middle of `{}`", follower.current()))
+                .detail(follower.tail())
+                .hint("was it rebooted, or did it run out of memory? `ship up` carries on"))
+        }
+        (None, Ok(_)) => Err(Failure::failed("the server could not start to apply")
+            .detail(format!("{}{}", follower.tail(), String::from_utf8_lossy(&stderr)))),
+    }
+}
+
+fn ended(end: End, follower: &Follower<'_>, planned: &Planned) -> Result<Applied, Failure> {
+    match end {
+        End::Code(0) => Ok(Applied::Done),
+        End::Code(code) if code == release::ANSWER_DIFFERS && follower.failed_release => Ok(Applied::Again),
+        End::Busy | End::Stale => Ok(Applied::Again),
+        End::Code(code) => {
+            let live = planned.release.is_some();
+            let failure = Failure::failed(format!("`{}` failed (exit {code})", follower.current()))
+                .detail(follower.tail());
+            Err(if live && follower.failed_release {
+                failure.hint("the site is as it was; mend the cause and run `ship up` again")
+            } else {
+                failure.hint("`ship up` carries on from here; -v shows all that the steps print")
+            })
+        }
+    }
+}
+
+/// Reads an apply's journal into progress.
+struct Follower<'a> {
+    reader: JournalReader,
+    titles: &'a BTreeMap<String, String>,
+    ui: &'a Ui,
+    current: Option<(String, u64)>,
+    lines: Vec<String>,
+    began: bool,
+    failed_release: bool,
+    end: Option<End>,
+}
+
+impl<'a> Follower<'a> {
+    fn new(titles: &'a BTreeMap<String, String>, ui: &'a Ui) -> Self {
+        Self {
+            reader: JournalReader::default(),
+            titles,
+            ui,
+            current: None,
+            lines: Vec::new(),
+            began: false,
+            failed_release: false,
+            end: None,
+        }
+    }
+
+    fn title(&self, step: &str) -> String {
+        self.titles.get(step).cloned().unwrap_or_else(|| format!("step {}", step.trim_start_matches('0')))
+    }
+
+    fn current(&self) -> String {
+        self.current.as_ref().map_or_else(|| "the first step".into(), |(step, _)| self.title(step))
+    }
+
+    /// The last lines of the current step.
+    fn tail(&self) -> String {
+        let from = self.lines.len().saturating_sub(30);
+        self.lines.get(from..).unwrap_or_default().join("\n")
+    }
+
+    fn take(&mut self, stream: Stream, piece: &[u8]) -> Flow {
+        if stream == Stream::Err {
+            return Flow::Continue;
+        }
+        for event in self.reader.push(piece) {
+            match event {
+                Event::Begin => self.began = true,
+                Event::Start { step, at_ms } => {
+                    self.ui.step_start(&self.title(&step));
+                    self.current = Some((step, at_ms));
+                    self.lines.clear();
+                }
+                Event::Output(line) => {
+                    self.ui.step_output(&line);
+                    self.lines.push(line);
+                }
+                Event::Done { step, code, at_ms } => {
+                    let began = self.current.as_ref().map_or(at_ms, |(_, began)| *began);
+                    let title = self.title(&step);
+                    let again = code == release::ANSWER_DIFFERS && title.starts_with("ask Django");
+                    let took = Duration::from_millis(at_ms.saturating_sub(began));
+                    self.ui.step_done(&title, took, code == 0 || again);
+                    self.failed_release = code != 0;
+                }
+                Event::End(end) => {
+                    self.end = Some(end);
+                    return Flow::Stop;
+                }
+            }
+        }
+        Flow::Continue
+    }
+}
+
+/// The bundle as the archive that the server unpacks.
+fn pack_bundle(bundle: &Bundle, assets: &Assets) -> Result<Vec<u8>, Failure> {
+    let failed = |error: std::io::Error| Failure::failed(format!("can't pack the steps: {error}"));
+    let runner = assets.template("apply.sh").map(|asset| asset.text.clone()).unwrap_or_default();
+    let order: String = bundle.steps.iter().map(|step| format!("{}\n", step.id)).collect();
+    let mut files = vec![("run".to_string(), runner.into_bytes()), ("order".to_string(), order.into_bytes())];
+    files.extend(bundle.steps.iter().map(|step| (format!("steps/{}", step.id), step.script.text().into())));
+    files.extend(bundle.data.iter().map(|(name, bytes)| (format!("data/{name}"), bytes.clone())));
+    let mut archive = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    for (path, bytes) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o600);
+        header.set_mtime(0);
+        archive.append_data(&mut header, path, bytes.as_slice()).map_err(failed)?;
+    }
+    archive.into_inner().and_then(flate2::write::GzEncoder::finish).map_err(failed)
+}

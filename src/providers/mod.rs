@@ -1,0 +1,39 @@
+//! Where servers come from: one file a provider. Each answers with an address to connect to.
+
+pub mod ssh;
+pub mod vagrant;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::assets::Assets;
+use crate::config::{Config, Server};
+use crate::error::Failure;
+use crate::transport::{Endpoint, Prompt, Session};
+use crate::ui::Ui;
+
+/// What connecting to a server takes.
+#[derive(Debug, Clone)]
+pub struct Place<'a> {
+    /// The project's folder.
+    pub project: &'a Path,
+    /// The configuration.
+    pub config: &'a Config,
+    /// Templates.
+    pub assets: &'a Assets,
+    /// Whether a machine that isn't there may be created and started.
+    pub may_create: bool,
+}
+
+/// Connects to the project's server, after creating it where the provider can.
+pub async fn connect(place: &Place<'_>, ui: &Arc<Ui>) -> Result<(Session, Endpoint), Failure> {
+    match &place.config.server {
+        Server::Ssh(server) => {
+            let endpoint = ssh::endpoint(place.project, server).await;
+            ui.working(&format!("connecting to {}", endpoint.host));
+            let session = Session::connect(&endpoint, Arc::clone(ui) as Arc<dyn Prompt>).await?;
+            Ok((session, endpoint))
+        }
+        Server::Vagrant(server) => vagrant::connect(place, server, ui).await,
+    }
+}

@@ -1,0 +1,349 @@
+//! The project's files on this machine: which belong to a release, their digests, what git says of them.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::Failure;
+use crate::resources::file::sha256;
+use crate::tree::{Entry, Kind, Tree};
+
+/// What never belongs to a release, wherever it lies.
+const NEVER: [&str; 6] = [".git", ".ship", ".vagrant", "__pycache__", ".venv", "node_modules"];
+
+/// The paths of a project's files, relative, with `/`: the working tree as git sees it, or by `.gitignore`
+/// alone where there is no git; `.shipignore` subtracts.
+pub fn list(project: &Path) -> Result<Vec<String>, Failure> {
+    let mut paths = match git_files(project) {
+        Some(paths) => paths,
+        None => walk(project, project)?,
+    };
+    let ignored = ship_ignore(project)?;
+    paths.retain(|path| {
+        !path.split('/').any(|part| NEVER.contains(&part))
+            && !path.ends_with(".pyc")
+            && !ignored.matched_path_or_any_parents(path, false).is_ignore()
+    });
+    if let Some(odd) = paths.iter().find(|path| path.contains(['\n', '\0'])) {
+        return Err(Failure::input(format!("{odd:?} has a line break in its name"))
+            .hint("rename the file, or name it in .shipignore"));
+    }
+    Ok(paths.into_iter().collect())
+}
+
+fn ship_ignore(project: &Path) -> Result<Gitignore, Failure> {
+    let file = project.join(".shipignore");
+    let mut builder = GitignoreBuilder::new(project);
+    if file.is_file()
+        && let Some(error) = builder.add(&file)
+    {
+        return Err(Failure::input(format!("can't read .shipignore: {error}")));
+    }
+    builder.build().map_err(|error| Failure::input(format!("can't read .shipignore: {error}")))
+}
+
+fn git_files(project: &Path) -> Option<BTreeSet<String>> {
+    let output = Command::new("git")
+        .arg("-C")
+        .arg(project)
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .output()
+        .ok()?;
+    if !output.status.success() {
+        return None;
+    }
+    let mut paths = BTreeSet::new();
+    for path in output.stdout.split(|byte| *byte == 0).filter(|path| !path.is_empty()) {
+        let path = String::from_utf8_lossy(path).into_owned();
+        let full = project.join(&path);
+        match full.symlink_metadata() {
+            // A submodule is one entry for git.
+            Ok(meta) if meta.is_dir() => paths.extend(walk(project, &full).ok()?),
+            Ok(_) => {
+                paths.insert(path);
+            }
+            // Deleted, and not yet committed so.
+            Err(_) => {}
+        }
+    }
+    Some(paths)
+}
+
+fn walk(project: &Path, from: &Path) -> Result<BTreeSet<String>, Failure> {
+    let mut paths = BTreeSet::new();
+    let walker = ignore::WalkBuilder::new(from).hidden(false).require_git(false).git_global(false).build();
+    for entry in walker {
+        let entry = entry.map_err(|error| Failure::input(format!("can't list the project's files: {error}")))?;
+        if entry.file_type().is_some_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        if let Some(path) = entry.path().strip_prefix(project).ok().and_then(Path::to_str) {
+            paths.insert(path.to_string());
+        }
+    }
+    Ok(paths)
+}
+
+/// Reads all files once for their digests, on all processors.
+pub fn tree(project: &Path, paths: &[String]) -> Result<Tree, Failure> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+    let chunk = paths.len().div_ceil(threads).max(1);
+    let parts: Vec<Result<Vec<Entry>, Failure>> = std::thread::scope(|scope| {
+        let workers: Vec<_> = paths
+            .chunks(chunk)
+            .map(|part| scope.spawn(|| part.iter().filter_map(|path| entry(project, path).transpose()).collect()))
+            .collect();
+        workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|_| Err(Failure::failed("hashing the files stopped"))))
+            .collect()
+    });
+    let entries = parts.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+    Ok(Tree::new(entries))
+}
+
+fn entry(project: &Path, path: &str) -> Result<Option<Entry>, Failure> {
+    let full = project.join(path);
+    let failed = |error: std::io::Error| Failure::input(format!("can't read {path}: {error}"));
+    let meta = match full.symlink_metadata() {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    if meta.is_symlink() {
+        let target = std::fs::read_link(&full).map_err(failed)?;
+        let target = target.to_string_lossy().into_owned();
+        return Ok(Some(Entry { path: path.into(), kind: Kind::Link, sha256: sha256(target.as_bytes()), size: 0 }));
+    }
+    if !meta.is_file() {
+        return Ok(None);
+    }
+    let mut file = File::open(&full).map_err(failed)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    let mut size = 0;
+    loop {
+        let read = file.read(&mut buffer).map_err(failed)?;
+        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
+        hasher.update(bytes);
+        size += read as u64;
+    }
+    let digest: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let kind = if is_executable(&meta) { Kind::Executable } else { Kind::Plain };
+    Ok(Some(Entry { path: path.into(), kind, sha256: digest, size }))
+}
+
+#[cfg(unix)]
+fn is_executable(meta: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    meta.permissions().mode() & 0o100 != 0
+}
+
+#[cfg(not(unix))]
+fn is_executable(_: &std::fs::Metadata) -> bool {
+    false
+}
+
+/// Packs files for the server: owners, times and odd permission bits are left out.
+pub fn pack(project: &Path, tree: &Tree, paths: &[String]) -> Result<tempfile::NamedTempFile, Failure> {
+    let failed = |error: std::io::Error| Failure::failed(format!("can't pack the files to upload: {error}"));
+    let file = tempfile::NamedTempFile::new().map_err(failed)?;
+    let wanted: BTreeSet<&str> = paths.iter().map(String::as_str).collect();
+    let gzip = flate2::write::GzEncoder::new(std::io::BufWriter::new(file), flate2::Compression::fast());
+    let mut archive = tar::Builder::new(gzip);
+    for entry in tree.entries().iter().filter(|entry| wanted.contains(entry.path.as_str())) {
+        let full = project.join(&entry.path);
+        let changed = |error: std::io::Error| Failure::failed(format!("can't pack {}: {error}", entry.path));
+        let mut header = tar::Header::new_gnu();
+        header.set_mtime(0);
+        match entry.kind {
+            Kind::Link => {
+                header.set_entry_type(tar::EntryType::Symlink);
+                header.set_size(0);
+                header.set_mode(0o777);
+                let target = std::fs::read_link(&full).map_err(changed)?;
+                archive.append_link(&mut header, &entry.path, target).map_err(changed)?;
+            }
+            Kind::Plain | Kind::Executable => {
+                header.set_size(entry.size);
+                header.set_mode(if entry.kind == Kind::Executable { 0o755 } else { 0o644 });
+                let bytes = File::open(&full).map_err(changed)?.take(entry.size);
+                archive.append_data(&mut header, &entry.path, bytes).map_err(changed)?;
+            }
+        }
+    }
+    let gzip = archive.into_inner().map_err(failed)?;
+    let mut buffer = gzip.finish().map_err(failed)?;
+    buffer.flush().map_err(failed)?;
+    buffer.into_inner().map_err(|error| failed(error.into_error()))
+}
+
+/// What git says of the project.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Git {
+    /// Abbreviated commit.
+    pub commit: Option<String>,
+    /// Branch.
+    pub branch: Option<String>,
+    /// Whether there are uncommitted changes.
+    pub dirty: bool,
+}
+
+/// Asks git once.
+pub fn git(project: &Path) -> Git {
+    let output = Command::new("git")
+        .arg("-C")
+        .arg(project)
+        .args(["status", "--porcelain=v2", "--branch", "--untracked-files=normal", "--", "."])
+        .output();
+    match output {
+        Ok(output) if output.status.success() => parse_git(&String::from_utf8_lossy(&output.stdout)),
+        Ok(_) | Err(_) => Git::default(),
+    }
+}
+
+fn parse_git(status: &str) -> Git {
+    let mut git = Git::default();
+    for line in status.lines() {
+        match line.strip_prefix("# ") {
+            Some(header) => match header.split_once(' ') {
+                Some(("branch.oid", oid)) if oid != "(initial)" => git.commit = oid.get(..10).map(Into::into),
+                Some(("branch.head", head)) if head != "(detached)" => git.branch = Some(head.into()),
+                Some(_) | None => {}
+            },
+            None => git.dirty = true,
+        }
+    }
+    git
+}
+
+/// The requirements files and all that they include, in the order in which pip reads them.
+pub fn requirements(project: &Path, files: &[String]) -> Result<Vec<(String, String)>, Failure> {
+    let mut seen = BTreeSet::new();
+    let mut queue: Vec<String> = files.iter().rev().cloned().collect();
+    let mut found = Vec::new();
+    while let Some(path) = queue.pop() {
+        if !seen.insert(path.clone()) {
+            continue;
+        }
+        let text = std::fs::read_to_string(project.join(&path))
+            .map_err(|error| Failure::input(format!("can't read the requirements in {path}: {error}")))?;
+        let folder = Path::new(&path).parent().map(Path::to_path_buf).unwrap_or_default();
+        let included: Vec<String> = text.lines().filter_map(|line| included(&folder, line)).collect();
+        queue.extend(included.into_iter().rev());
+        found.push((path, text));
+    }
+    Ok(found)
+}
+
+fn included(folder: &Path, line: &str) -> Option<String> {
+    let line = line.split(" #").next()?.trim();
+    let file = ["-r", "--requirement", "-c", "--constraint"].iter().find_map(|flag| {
+        let rest = line.strip_prefix(flag)?;
+        let rest = rest.strip_prefix('=').unwrap_or(rest);
+        (rest.starts_with(char::is_whitespace) || flag.len() == 2 || rest.len() < line.len() - flag.len())
+            .then(|| rest.trim())
+    })?;
+    let mut path = PathBuf::new();
+    for part in folder.join(file).components() {
+        match part {
+            std::path::Component::ParentDir => {
+                path.pop();
+            }
+            std::path::Component::CurDir => {}
+            other => path.push(other),
+        }
+    }
+    path.to_str().map(|path| path.replace('\\', "/")).filter(|_| !file.contains("://"))
+}
+
+/// Who deploys: `user@host`.
+pub fn who() -> String {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "unknown".into());
+    let host = Command::new("uname")
+        .arg("-n")
+        .output()
+        .ok()
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "unknown".into());
+    let clean = |text: String| text.replace(|c: char| c.is_control() || c == '"' || c == '\\', "");
+    format!("{}@{}", clean(user), clean(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn project(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let full = folder.path().join(path);
+            std::fs::create_dir_all(full.parent().unwrap()).unwrap();
+            std::fs::write(full, text).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn ignore_files_decide_without_git() {
+        let folder = project(&[
+            (".gitignore", "*.sqlite3\n/media/\n"),
+            (".shipignore", "docs/\n"),
+            ("manage.py", ""),
+            ("db.sqlite3", ""),
+            ("media/a.png", ""),
+            ("docs/a.md", ""),
+            ("app/__pycache__/x.pyc", ""),
+            (".ship/x", ""),
+            (".env.example", ""),
+        ]);
+        assert_eq!(list(folder.path()).unwrap(), [".env.example", ".gitignore", ".shipignore", "manage.py"]);
+    }
+
+    #[test]
+    fn requirements_follow_their_includes() {
+        let folder = project(&[
+            ("requirements.txt", "-r reqs/prod.txt  # live\nDjango\n"),
+            ("reqs/prod.txt", "--requirement=base.txt\n-c ../constraints.txt\ngunicorn\n"),
+            ("reqs/base.txt", "pillow\n-r prod.txt\n"),
+            ("constraints.txt", "pillow<12\n"),
+        ]);
+        let found = requirements(folder.path(), &["requirements.txt".into()]).unwrap();
+        let names: Vec<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(names, ["requirements.txt", "reqs/prod.txt", "reqs/base.txt", "constraints.txt"]);
+    }
+
+    #[test]
+    fn git_status_is_read() {
+        let git = parse_git("# branch.oid 0123456789abcdef\n# branch.head main\n1 .M N... a\n");
+        assert_eq!(git, Git { commit: Some("0123456789".into()), branch: Some("main".into()), dirty: true });
+        assert_eq!(parse_git("# branch.oid (initial)\n# branch.head main\n").commit, None);
+    }
+
+    #[test]
+    fn a_tree_packs_links_and_modes() {
+        let folder = project(&[("a.py", "x"), ("run.sh", "#!/bin/sh\n")]);
+        std::os::unix::fs::symlink("a.py", folder.path().join("l.py")).unwrap();
+        std::fs::set_permissions(folder.path().join("run.sh"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        let paths = list(folder.path()).unwrap();
+        let tree = tree(folder.path(), &paths).unwrap();
+        let packed = pack(folder.path(), &tree, &paths).unwrap();
+        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(File::open(packed.path()).unwrap()));
+        let mut seen: Vec<String> = archive
+            .entries()
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                format!("{:o} {}", entry.header().mode().unwrap(), entry.path().unwrap().display())
+            })
+            .collect();
+        seen.sort();
+        assert_eq!(seen, ["644 a.py", "755 run.sh", "777 l.py"]);
+    }
+}

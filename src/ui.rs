@@ -1,0 +1,424 @@
+//! What the user sees: live progress on a terminal, plain lines without one, or one JSON event a line.
+//!
+//! Progress goes to stderr, results to stdout. The renderers get the same events.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use crate::error::{Exit, Failure};
+use crate::plan::{Action, Change, Plan, change_line};
+use crate::shell::Secret;
+use crate::transport::{HostKey, Prompt};
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Live,
+    Plain,
+    Json,
+}
+
+/// The user's choices about output.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// One JSON event a line on stdout.
+    pub json: bool,
+    /// Answer yes to every question that can be answered so.
+    pub yes: bool,
+    /// Show what the steps print.
+    pub verbose: bool,
+    /// No colours.
+    pub no_color: bool,
+}
+
+/// The user's side of a run.
+#[derive(Debug)]
+pub struct Ui {
+    mode: Mode,
+    yes: bool,
+    verbose: bool,
+    color: bool,
+    interactive: bool,
+    started: Instant,
+    bar: Mutex<Option<ProgressBar>>,
+}
+
+impl Ui {
+    /// Looks at the terminal once.
+    pub fn new(options: Options) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let mode = match (options.json, terminal) {
+            (true, _) => Mode::Json,
+            (false, true) => Mode::Live,
+            (false, false) => Mode::Plain,
+        };
+        let no_color = options.no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self {
+            mode,
+            yes: options.yes,
+            verbose: options.verbose,
+            color: terminal && !no_color,
+            interactive: terminal && std::io::stdin().is_terminal() && !options.json,
+            started: Instant::now(),
+            bar: Mutex::new(None),
+        }
+    }
+
+    /// Whether questions can be asked.
+    pub fn interactive(&self) -> bool {
+        self.interactive
+    }
+
+    /// Whether events are JSON.
+    pub fn is_json(&self) -> bool {
+        self.mode == Mode::Json
+    }
+
+    /// Whether to answer yes to every question.
+    pub fn yes(&self) -> bool {
+        self.yes
+    }
+
+    /// Time since the start.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.color { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_string() }
+    }
+
+    /// Emphasis.
+    pub fn bold(&self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    /// Less important.
+    pub fn dim(&self, text: &str) -> String {
+        self.paint("2", text)
+    }
+
+    /// Good.
+    pub fn green(&self, text: &str) -> String {
+        self.paint("32", text)
+    }
+
+    /// To be looked at.
+    pub fn yellow(&self, text: &str) -> String {
+        self.paint("33", text)
+    }
+
+    /// Bad.
+    pub fn red(&self, text: &str) -> String {
+        self.paint("31", text)
+    }
+
+    fn bar(&self) -> std::sync::MutexGuard<'_, Option<ProgressBar>> {
+        self.bar.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A line on stderr, above whatever is in progress.
+    fn err_line(&self, line: &str) {
+        match &*self.bar() {
+            Some(bar) => bar.suspend(|| write_err(line)),
+            None => write_err(line),
+        }
+    }
+
+    /// A JSON event on stdout.
+    fn event(&self, value: &serde_json::Value) {
+        write_out(&value.to_string());
+    }
+
+    /// Something worth knowing.
+    pub fn note(&self, text: &str) {
+        match self.mode {
+            Mode::Json => self.event(&json!({"event": "note", "text": text})),
+            Mode::Live | Mode::Plain => self.err_line(text),
+        }
+    }
+
+    /// Something worth a second look.
+    pub fn warn(&self, text: &str) {
+        match self.mode {
+            Mode::Json => self.event(&json!({"event": "warning", "text": text})),
+            Mode::Live | Mode::Plain => self.err_line(&format!("{} {text}", self.yellow("warning:"))),
+        }
+    }
+
+    /// Shows that something goes on until the next call of anything.
+    pub fn working(&self, text: &str) {
+        match self.mode {
+            Mode::Json => self.event(&json!({"event": "working", "text": text})),
+            Mode::Plain => self.err_line(text),
+            Mode::Live => self.spin(text),
+        }
+    }
+
+    fn spin(&self, text: &str) {
+        let mut slot = self.bar();
+        if let Some(old) = slot.take() {
+            old.finish_and_clear();
+        }
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("  {spinner:.cyan} {wide_msg} {elapsed:.dim}") {
+            bar.set_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
+        }
+        bar.set_message(text.to_string());
+        bar.enable_steady_tick(Duration::from_millis(100));
+        *slot = Some(bar);
+    }
+
+    /// Takes the spinner away.
+    pub fn idle(&self) {
+        if let Some(bar) = self.bar().take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// A step of the apply begins.
+    pub fn step_start(&self, title: &str) {
+        match self.mode {
+            Mode::Json => self.event(&json!({"event": "step", "state": "started", "step": title})),
+            Mode::Live => self.spin(title),
+            Mode::Plain => {}
+        }
+    }
+
+    /// A step printed something.
+    pub fn step_output(&self, line: &str) {
+        match self.mode {
+            Mode::Json if self.verbose => self.event(&json!({"event": "output", "text": line})),
+            Mode::Live | Mode::Plain if self.verbose => self.err_line(&self.dim(&format!("      {line}"))),
+            Mode::Live => {
+                // The last line tells what a long step is at.
+                if let (Some(bar), false) = (&*self.bar(), line.trim().is_empty()) {
+                    let short: String = line.trim().chars().take(60).collect();
+                    let message = bar.message();
+                    let title = message.split("  · ").next().unwrap_or_default().to_string();
+                    bar.set_message(format!("{title}  · {short}"));
+                }
+            }
+            Mode::Json | Mode::Plain => {}
+        }
+    }
+
+    /// A step ended.
+    pub fn step_done(&self, title: &str, took: Duration, ok: bool) {
+        match self.mode {
+            Mode::Json => self.event(&json!({
+                "event": "step",
+                "state": if ok { "done" } else { "failed" },
+                "step": title,
+                "seconds": (took.as_secs_f64() * 1000.0).round() / 1000.0,
+            })),
+            Mode::Live | Mode::Plain => {
+                self.idle();
+                let mark = if ok { self.green("✓") } else { self.red("✗") };
+                self.err_line(&format!("  {mark} {title:<66} {}", self.dim(&format!("{:>6}", human_duration(took)))));
+            }
+        }
+    }
+
+    /// Shows a plan before it is applied.
+    pub fn plan(&self, plan: &Plan, diffs: bool) {
+        self.idle();
+        match self.mode {
+            Mode::Json => self.event(&json!({"event": "plan", "plan": plan.to_json()})),
+            Mode::Live | Mode::Plain => self.err_line(self.plan_text(plan, diffs).trim_end()),
+        }
+    }
+
+    /// A plan as coloured text.
+    pub fn plan_text(&self, plan: &Plan, diffs: bool) -> String {
+        let mut out = String::new();
+        for change in &plan.changes {
+            out.push_str(&self.painted_change(change));
+            out.push('\n');
+            for line in change.diff.as_deref().filter(|_| diffs).unwrap_or_default().lines() {
+                let painted = match line.chars().next() {
+                    Some('+') => self.green(line),
+                    Some('-') => self.red(line),
+                    Some('@') => self.dim(line),
+                    Some(_) | None => line.to_string(),
+                };
+                out.push_str(&format!("      {painted}\n"));
+            }
+        }
+        out
+    }
+
+    fn painted_change(&self, change: &Change) -> String {
+        let line = change_line(change);
+        match change.action {
+            Action::Create => self.green(&line),
+            Action::Remove | Action::Stop => self.red(&line),
+            Action::Update => self.yellow(&line),
+            Action::Run | Action::Start | Action::Restart | Action::Reload => line,
+        }
+    }
+
+    /// A result on stdout.
+    pub fn result(&self, text: &str) {
+        self.idle();
+        write_out(text.trim_end_matches('\n'));
+    }
+
+    /// A result on stdout, as text or as JSON.
+    pub fn result_or_json(&self, text: &str, value: &serde_json::Value) {
+        match self.mode {
+            Mode::Json => self.result(&value.to_string()),
+            Mode::Live | Mode::Plain => self.result(text),
+        }
+    }
+
+    /// The end of a run: on stderr, where progress is.
+    pub fn done(&self, text: &str, value: &serde_json::Value) {
+        self.idle();
+        match self.mode {
+            Mode::Json => {
+                let mut value = value.clone();
+                if let Some(map) = value.as_object_mut() {
+                    map.insert("event".into(), json!("done"));
+                    map.insert("text".into(), json!(text));
+                    map.insert("seconds".into(), json!(self.elapsed().as_secs_f64()));
+                }
+                self.event(&value);
+            }
+            Mode::Live | Mode::Plain => {
+                let took = self.dim(&format!("({})", human_duration(self.elapsed())));
+                self.err_line(&format!("{} {took}", self.bold(text)));
+            }
+        }
+    }
+
+    /// A failure, the last thing that is said.
+    pub fn failure(&self, failure: &Failure) {
+        self.idle();
+        match self.mode {
+            Mode::Json => self.event(&json!({
+                "event": "error",
+                "exit": failure.exit as u8,
+                "error": failure.message,
+                "detail": failure.detail,
+                "hints": failure.hints,
+            })),
+            Mode::Live | Mode::Plain => {
+                let text = failure.to_string();
+                let text = match text.strip_prefix("error:") {
+                    Some(rest) => format!("{}{rest}", self.red("error:")),
+                    None => text,
+                };
+                self.err_line(&text.replace("\nhint:", &format!("\n{}", self.bold("hint:"))));
+            }
+        }
+    }
+
+    /// Asks a yes-or-no question; the default is yes.
+    pub fn confirm(&self, question: &str) -> Result<bool, Failure> {
+        self.idle();
+        if self.yes {
+            return Ok(true);
+        }
+        if !self.interactive {
+            return Err(Failure::new(Exit::Input, "there is no terminal to confirm on")
+                .hint("add --yes to apply without asking, or look first with `ship plan`"));
+        }
+        Ok(matches!(self.ask(&format!("{question} [Y/n] ")).trim().to_ascii_lowercase().as_str(), "" | "y" | "yes"))
+    }
+
+    fn ask(&self, question: &str) -> String {
+        let mut err = std::io::stderr();
+        let _ = write!(err, "{question}").and_then(|()| err.flush());
+        let mut answer = String::new();
+        match std::io::stdin().read_line(&mut answer) {
+            Ok(read) if read > 0 => answer,
+            Ok(_) | Err(_) => "no".into(),
+        }
+    }
+
+    fn password(&self, question: &str) -> Option<Secret> {
+        if !self.interactive {
+            return None;
+        }
+        let read = || rpassword::prompt_password(question).ok();
+        let answer = match &*self.bar() {
+            Some(bar) => bar.suspend(read),
+            None => read(),
+        };
+        answer.filter(|text| !text.is_empty()).map(Secret::new)
+    }
+}
+
+impl Prompt for Ui {
+    fn passphrase(&self, key: &Path, attempt: u32) -> Option<Secret> {
+        let again = if attempt > 1 { "Wrong. " } else { "" };
+        self.password(&format!("{again}Passphrase of {}: ", key.display()))
+    }
+
+    fn sudo_password(&self, user: &str, host: &str, attempt: u32) -> Option<Secret> {
+        if attempt == 1
+            && let Ok(password) = std::env::var("SHIP_SUDO_PASSWORD")
+        {
+            return Some(Secret::new(password));
+        }
+        let again = if attempt > 1 { "Sorry, try again. " } else { "" };
+        self.password(&format!("{again}sudo password of {user} on {host}: "))
+    }
+
+    fn confirm_host_key(&self, host: &str, port: u16, key: &HostKey) -> bool {
+        let place = if port == 22 { host.to_string() } else { format!("{host} port {port}") };
+        let text = format!("first connection to {place}: its host key is {key}");
+        if self.yes {
+            self.note(&format!("{text}; pinned in .ship/known_hosts"));
+            return true;
+        }
+        if !self.interactive {
+            return false;
+        }
+        self.idle();
+        self.note(&text);
+        self.confirm("Is it the right one?").unwrap_or(false)
+    }
+}
+
+fn write_out(line: &str) {
+    let mut out = std::io::stdout().lock();
+    // A closed pipe is the reader's choice.
+    let _ = writeln!(out, "{line}");
+}
+
+fn write_err(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// `0.3s`, `12s`, `3m 05s`.
+pub fn human_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 9.95 {
+        format!("{seconds:.1}s")
+    } else if seconds < 59.5 {
+        format!("{seconds:.0}s")
+    } else {
+        let whole = duration.as_secs_f64().round();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let whole = whole as u64;
+        format!("{}m {:02}s", whole / 60, whole % 60)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_for_people() {
+        let text = |ms| human_duration(Duration::from_millis(ms));
+        assert_eq!([text(40), text(9940), text(12_400), text(185_000)], ["0.0s", "9.9s", "12s", "3m 05s"]);
+    }
+}

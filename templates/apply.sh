@@ -1,0 +1,25 @@
+#!/bin/sh
+# Runs the steps of one `ship up`. systemd starts it as a transient unit, so it outlives the connection; the
+# lock it holds dies with it. Arguments: the folder of the apply, the generation the plan was made for, who.
+set -u
+umask 022
+export LC_ALL=C.UTF-8 HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+cd "$1" || exit 1
+exec >>journal 2>&1 </dev/null
+say() { printf '\036%s\t%s\n' "$(date +%s%3N)" "$*"; }
+exec 9>>../../lock
+if ! flock -w 2 9; then say 'end busy'; exit 75; fi
+if [ "$(cat ../../generation 2>/dev/null || echo 0)" != "$2" ]; then say 'end stale'; exit 75; fi
+echo "$(($2 + 1))" >../../generation
+printf '%s\t%s\t%s\n' "${1##*/}" "$3" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >../../applying
+say "begin $$"
+while IFS= read -r step; do
+  say "start $step"
+  rc=0
+  sh -eu "steps/$step" || rc=$?
+  say "done $step $rc"
+  if [ "$rc" -ne 0 ]; then break; fi
+done <order
+rm -rf steps data upload upload.part
+rm -f ../../applying
+say "end ${rc:-0}"
