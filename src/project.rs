@@ -8,15 +8,23 @@ mod python;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+pub(crate) use python::is_dotted;
 pub use python::{Version, parse_version};
 
 use crate::error::Failure;
 use crate::nearest::nearest;
 
+/// Requirements files that are looked for in a folder, the best first.
+const REQUIREMENTS: [&str; 4] =
+    ["requirements.txt", "requirements/production.txt", "requirements/prod.txt", "requirements/base.txt"];
+
+type Reader<'a> = Box<dyn Fn(&str) -> Option<String> + 'a>;
+
 /// A project's files: relative paths with `/`, and a way to read the small ones.
 pub struct Tree<'a> {
+    folder: String,
     paths: Vec<String>,
-    read: Box<dyn Fn(&str) -> Option<String> + 'a>,
+    read: Reader<'a>,
 }
 
 impl<'a> Tree<'a> {
@@ -28,7 +36,14 @@ impl<'a> Tree<'a> {
         let mut paths: Vec<String> = paths.into_iter().map(Into::into).collect();
         paths.sort();
         paths.dedup();
-        Self { paths, read: Box::new(read) }
+        Self { folder: "this folder".to_owned(), paths, read: Box::new(read) }
+    }
+
+    /// Says where the tree is, for messages: a path as the user would write it.
+    #[must_use]
+    pub fn in_folder(mut self, folder: &str) -> Self {
+        self.folder = format!("`{folder}`");
+        self
     }
 
     /// A tree held in memory.
@@ -99,6 +114,7 @@ pub struct Project {
     pub procfile: BTreeMap<String, String>,
     /// What the user should know.
     pub findings: Vec<Finding>,
+    folder: String,
     files: BTreeSet<String>,
     other_manage: Vec<String>,
 }
@@ -140,7 +156,11 @@ impl From<ProjectError> for Failure {
 
 /// Looks at a project's files.
 pub fn detect(tree: &Tree<'_>) -> Project {
-    let mut project = Project { files: tree.paths.iter().cloned().collect(), ..Project::default() };
+    let mut project = Project {
+        folder: tree.folder.clone(),
+        files: tree.paths.iter().cloned().collect(),
+        ..Project::default()
+    };
     project.find_roots(tree);
     project.find_requirements(tree);
     project.find_python(tree);
@@ -187,7 +207,8 @@ impl Project {
 
     fn no_manage(&self) -> ProjectError {
         let error = ProjectError::new(format!(
-            "no manage.py of a Django project in this folder or below it ({} files searched)",
+            "no manage.py of a Django project in {} or below it ({} files searched)",
+            self.folder,
             self.files.len()
         ));
         let error = match self.other_manage.first() {
@@ -236,7 +257,8 @@ impl Project {
         };
         let ProjectError { message, mut hints } = error;
         let listed = root.choose_settings(message);
-        hints.extend(listed.hints);
+        // Who wrote the key needs no telling that there is one.
+        hints.extend(listed.hints.into_iter().take(if wanted.is_some() { 1 } else { 2 }));
         Err(ProjectError { message: listed.message, hints })
     }
 
@@ -268,6 +290,12 @@ impl Project {
             several => Err(ProjectError::new(format!("several WSGI modules: {}", several.join(", ")))
                 .hint("name the one to serve: `django: {wsgi: package.wsgi}`")),
         }
+    }
+
+    /// The requirements files for a root: its own first, then those at the top of the project.
+    pub fn requirements_for(&self, root: &Root) -> Vec<String> {
+        let own = REQUIREMENTS.iter().map(|name| under(&root.dir, name)).find(|path| self.has_file(path));
+        own.map_or_else(|| self.requirements.clone(), |path| vec![path])
     }
 
     fn note(&mut self, what: impl Into<String>, why: impl Into<String>) {
@@ -358,12 +386,6 @@ impl Project {
     }
 
     fn find_requirements(&mut self, tree: &Tree<'_>) {
-        const NAMES: [&str; 4] = [
-            "requirements.txt",
-            "requirements/production.txt",
-            "requirements/prod.txt",
-            "requirements/base.txt",
-        ];
         // With several roots it is not known yet which one counts; the top of the project does anyway.
         let mut folders = Vec::new();
         if let [only] = self.roots.as_slice() {
@@ -372,7 +394,7 @@ impl Project {
         folders.push(".".to_owned());
         let found = folders
             .iter()
-            .flat_map(|folder| NAMES.iter().map(move |name| under(folder, name)))
+            .flat_map(|folder| REQUIREMENTS.iter().map(move |name| under(folder, name)))
             .find(|path| tree.has(path));
         match found {
             Some(path) => {
@@ -517,7 +539,7 @@ fn first_text(tree: &Tree<'_>, folders: &[String], name: &str) -> Option<(String
 }
 
 /// `name` in the folder `dir`, which may be `.`.
-fn under(dir: &str, name: &str) -> String {
+pub(crate) fn under(dir: &str, name: &str) -> String {
     if dir == "." { name.to_owned() } else { format!("{dir}/{name}") }
 }
 
@@ -535,7 +557,7 @@ fn dir_of<'p>(path: &'p str, name: &str) -> Option<&'p str> {
 }
 
 /// `path` as written in the folder `dir`, with `.` and `..` resolved.
-fn join(dir: &str, path: &str) -> String {
+pub(crate) fn join(dir: &str, path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in dir.split('/').chain(path.split('/')) {
         match part {

@@ -105,6 +105,10 @@ fn without_manage_py() {
     hint: run ship in the project's folder, or name it with `-C DIR`
     hint: virtual environments, node_modules and hidden folders are not searched, nor what git ignores
     ");
+    let named = detect(&Tree::new([""; 0], |_| None).in_folder("~/src/library"));
+    assert!(
+        django(&named).starts_with("error: no manage.py of a Django project in `~/src/library` or below it")
+    );
     assert_snapshot!(django(&look(&[])), @r"
     error: no manage.py of a Django project in this folder or below it (0 files searched)
     hint: run ship in the project's folder, or name it with `-C DIR`
@@ -146,7 +150,6 @@ fn settings_that_do_not_exist() {
     error: the settings module `library.setings` does not exist as a file below the project's folder
     hint: did you mean `library.settings`?
     hint: settings modules here: library.settings
-    hint: name one with `django: {settings: …}`
     ");
     let undecided = look(&[("manage.py", "django"), ("a/settings.py", ""), ("b/settings.py", "")]);
     assert_snapshot!(django(&undecided), @r"
