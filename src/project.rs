@@ -223,7 +223,8 @@ impl Project {
     /// Whether `module` is a Python file or package below `root`.
     pub fn has_module(&self, root: &Root, module: &str) -> bool {
         let path = under(&root.dir, &module.replace('.', "/"));
-        self.has_file(&format!("{path}.py")) || self.has_file(&format!("{path}/__init__.py"))
+        is_dotted(module)
+            && (self.has_file(&format!("{path}.py")) || self.has_file(&format!("{path}/__init__.py")))
     }
 
     /// The settings module: the wanted one if it exists, or the one that the project's files name.
@@ -319,7 +320,7 @@ impl Project {
             .paths
             .iter()
             .map(String::as_str)
-            .filter(|path| path.ends_with(".py") && !ignored(path))
+            .filter(|path| path.ends_with(".py") && !ignored(path) && !path.contains(char::is_control))
             .collect();
         let mut dirs = Vec::new();
         for path in &python {

@@ -432,7 +432,9 @@ impl<'de, 'n, 'c> Deserializer<'de> for De<'n, 'c> {
                 let variant = Key { key, node: value, context: self.context, variants };
                 return visitor.visit_enum(variant).map_err(|fault| fault.placed(self.node, self.context));
             }
-            (None, Kind::Map(_) | Kind::Scalar { .. } | Kind::List(_)) => Variant { choice: self.node, content: self, variants },
+            (None, Kind::Map(_) | Kind::Scalar { .. } | Kind::List(_)) => {
+                Variant { choice: self.node, content: self, variants }
+            }
         };
         visitor.visit_enum(chosen).map_err(|fault| fault.placed(self.node, self.context))
     }

@@ -179,6 +179,13 @@ fn an_environment_is_laid_over() {
     let Server::Vagrant(server) = load_in(FULL, Some("local")).unwrap().server else { panic!() };
     assert_eq!(server.memory_mb, 2048);
 
+    let halves = "server: {memory: 512}\nenv: {provider: a, B: b}\n\
+                  environments: {x: {server: {provider: vagrant}, env: {provider: c}}}\n";
+    let config = load_in(halves, Some("x")).unwrap();
+    assert_eq!(config.env, BTreeMap::from([("B".into(), "b".into()), ("provider".into(), "c".into())]));
+    let Server::Vagrant(server) = config.server else { panic!() };
+    assert_eq!(server.memory_mb, 512);
+
     let only_there = "environments: {prod: {server: {provider: ssh, host: a}}}";
     assert!(load_in(only_there, Some("prod")).is_ok());
     assert_snapshot!(refused(only_there), @r"
@@ -492,6 +499,10 @@ fn the_rest() {
         (
             "django: {settings: library.prod}",
             "`django.settings`: the settings module `library.prod` does not exist as a file below the project's folder",
+        ),
+        (
+            "django: {settings: library/settings}",
+            "`django.settings`: the settings module `library/settings` does not exist as a file below the project's folder",
         ),
         (
             "django: {wsgi: library.wsgi.application}",

@@ -93,12 +93,15 @@ impl Node {
         node
     }
 
-    /// Lays `over` onto this node: maps key by key, everything else replaced. A map that names
-    /// another `provider` replaces the whole map, since the keys of one mean nothing to another.
+    /// Lays `over` onto this node: maps key by key, everything else replaced. A `server` of another
+    /// `provider` replaces the whole one, since the keys of one provider mean nothing to another.
     pub(crate) fn overlaid(&self, over: &Node) -> Node {
         let (Kind::Map(below), Kind::Map(above)) = (&self.kind, &over.kind) else { return over.clone() };
         let provider = |node: &Node| node.get("provider").and_then(Node::text).map(str::to_owned);
-        if provider(over).is_some_and(|name| Some(name) != provider(self)) {
+        if self.path == "server"
+            && let (Some(old), Some(new)) = (provider(self), provider(over))
+            && old != new
+        {
             return over.clone();
         }
         let mut entries = below.clone();
