@@ -4,6 +4,7 @@
 
 pub mod config;
 pub mod error;
+pub mod nearest;
 pub mod project;
 pub mod shell;
 pub mod transport;

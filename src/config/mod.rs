@@ -3,7 +3,161 @@
 //! Invariant: nothing downstream of this module sees an `Option` that stands for a default, and
 //! nothing is created anywhere before the whole file is valid.
 
+mod de;
+pub mod error;
+pub mod init;
+pub mod schema;
+pub mod spec;
+mod validate;
+mod yaml;
+
 use std::collections::BTreeMap;
+
+pub use error::{ConfigError, Place, Problem};
+pub use validate::app_name;
+
+use self::spec::{Spec, SpecAdvice};
+use self::validate::Around;
+use self::yaml::{Kind, Node};
+use crate::nearest::nearest;
+use crate::project::Project;
+
+/// What the file may leave out and the project's files don't say.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Defaults<'a> {
+    /// The name of the project's folder, for `app`.
+    pub folder_name: &'a str,
+    /// The names of the product's own playbooks; when empty, `playbooks` takes any name.
+    pub playbooks: &'a [&'a str],
+}
+
+/// Reads and checks the text of a configuration file, with `environment` laid over it.
+///
+/// The other environments are checked too, so that a file is either good for all or refused;
+/// only what is missing outside the chosen one is let pass.
+pub fn load(
+    file_name: &str,
+    text: &str,
+    environment: Option<&str>,
+    project: &Project,
+    defaults: &Defaults<'_>,
+) -> Result<Config, ConfigError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let fail = |problems| ConfigError::new(file_name, text, problems);
+    let root = yaml::parse(text).map_err(|problem| fail(vec![problem]))?;
+    if !matches!(root.kind, Kind::Map(_)) {
+        let problem = Problem::new("expected keys and values, such as `app: library`");
+        return Err(fail(vec![problem.at(root.span.clone(), "")]));
+    }
+    let mut problems = Vec::new();
+    let environments = environments(&root, &mut problems);
+    if let Some(name) = environment
+        && !environments.iter().any(|(known, _)| *known == name)
+    {
+        return Err(fail(vec![unknown_environment(name, file_name, &root)]));
+    }
+    let mut chosen = None;
+    for (name, view) in std::iter::once((None, root.clone())).chain(
+        environments.iter().map(|(name, over)| (Some(*name), root.without("environments").overlaid(over))),
+    ) {
+        let around = Around { file: file_name, environment: name, project, defaults };
+        let (config, found) = check(&view, &around);
+        for problem in found {
+            if (name == environment || !problem.missing) && !problems.contains(&problem) {
+                problems.push(problem);
+            }
+        }
+        if name == environment {
+            chosen = config;
+        }
+    }
+    match chosen {
+        Some(config) if problems.is_empty() => Ok(config),
+        Some(_) | None => {
+            if environment.is_none() && !environments.is_empty() {
+                let names: Vec<&str> = environments.iter().map(|(name, _)| *name).collect();
+                for problem in problems.iter_mut().filter(|problem| problem.missing) {
+                    problem.hints.push(format!(
+                        "or choose an environment that has it with `-e`: {}",
+                        names.join(", ")
+                    ));
+                }
+            }
+            Err(fail(problems))
+        }
+    }
+}
+
+/// Reads YAML text into any type, with the same errors as `ship.yml` has.
+///
+/// Positions are exact except inside `#[serde(flatten)]`, untagged and internally tagged types,
+/// where serde itself forgets them; an enum renamed to `@key` is tagged by `key` without that loss.
+pub fn from_str<T: serde::de::DeserializeOwned>(file_name: &str, text: &str) -> Result<T, ConfigError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let fail = |problems| ConfigError::new(file_name, text, problems);
+    let root = yaml::parse(text).map_err(|problem| fail(vec![problem]))?;
+    match de::read(&root, &de::NoAdvice) {
+        (Some(value), problems) if problems.is_empty() => Ok(value),
+        (_, problems) => Err(fail(problems)),
+    }
+}
+
+fn check(view: &Node, around: &Around<'_>) -> (Option<Config>, Vec<Problem>) {
+    let (spec, mut problems) = de::read::<Spec>(view, &SpecAdvice);
+    let Some(spec) = spec else { return (None, problems) };
+    let (config, found) = validate::validate(spec, view, around);
+    problems.extend(found);
+    (config, problems)
+}
+
+/// The named variants that are maps; an empty one changes nothing and is one too.
+fn environments<'n>(root: &'n Node, problems: &mut Vec<Problem>) -> Vec<(&'n str, &'n Node)> {
+    let Some(Node { kind: Kind::Map(entries), .. }) = root.get("environments") else { return Vec::new() };
+    let mut environments = Vec::new();
+    for (name, node) in entries {
+        let blame = |message: String| Problem::new(message).at(node.key_span.clone(), node.path.clone());
+        if !validate::is_name(name) {
+            problems.push(blame(format!(
+                "`{}`: an environment is named with lowercase letters, digits and dashes, starting with a letter",
+                node.path
+            )));
+        }
+        match &node.kind {
+            Kind::Map(_) => environments.push((name.as_str(), node)),
+            Kind::Scalar { .. } | Kind::List(_) => problems.push(
+                blame(format!("`{}`: expected a map of the keys that differ", node.path))
+                    .hint(format!("`{name}: {{}}` for one that differs in nothing")),
+            ),
+        }
+        if let Some(nested) = node.get("environments") {
+            let message = format!("`{}`: environments can't hold environments", nested.path);
+            problems.push(Problem::new(message).at(nested.key_span.clone(), nested.path.clone()));
+        }
+    }
+    environments
+}
+
+fn unknown_environment(name: &str, file_name: &str, root: &Node) -> Problem {
+    let node = root.get("environments");
+    let names: Vec<&str> = match node.map(|node| &node.kind) {
+        Some(Kind::Map(entries)) => entries.iter().map(|(name, _)| name.as_str()).collect(),
+        Some(Kind::Scalar { .. } | Kind::List(_)) | None => Vec::new(),
+    };
+    let problem = Problem::new(format!("no environment `{name}`"));
+    let problem = match node {
+        Some(node) => problem.at(node.key_span.clone(), node.path.clone()),
+        None => problem.at(0..0, ""),
+    };
+    let problem = match nearest(name, names.iter().copied()) {
+        Some(near) => problem.hint(format!("did you mean `-e {near}`?")),
+        None => problem,
+    };
+    if names.is_empty() {
+        problem.hint(format!("{file_name} has no `environments`; run without `-e`"))
+    } else {
+        problem.hint(format!("{file_name} has {}", names.join(", ")))
+    }
+}
 
 /// A whole deployment, valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,3 +297,6 @@ pub enum PlaybookRef {
     /// A file relative to the project.
     File(String),
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! The `ship.yml` that `ship init` writes: short, commented, and true to what was found.
+//!
+//! Invariant: what it writes loads without an error, for any project that can be deployed.
+
+use std::fmt::Write as _;
+
+use super::app_name;
+use crate::project::Project;
+
+/// Renders a `ship.yml` for a project in a folder of this name.
+///
+/// A key is active where ship could not know better by itself; what was found is a comment, so
+/// that it follows the project's files when they change.
+pub fn render(project: &Project, folder: &str) -> String {
+    let mut out = Lines(String::new());
+    out.line("# yaml-language-server: $schema=.ship/schema.json");
+    out.line("# Every key: `ship schema`. Only `server` is required.");
+    out.line("");
+    out.line(&format!("app: {}", plain(&app_name(folder))));
+    out.line("");
+    out.line("# Where the site runs. A local machine to try it on:");
+    out.line("server: {provider: vagrant}");
+    out.line("# A Debian or Ubuntu server of yours:");
+    out.line("# server: {provider: ssh, host: 203.0.113.7, user: root}");
+    out.line("");
+    out.line("# The names that the site answers to; without them, any.");
+    out.line("# domains: [example.com, www.example.com]");
+    out.line("");
+    python(project, &mut out);
+    django(project, &mut out);
+    requirements(project, &mut out);
+    out.line("");
+    out.line("# postgres, sqlite, or external (the secret DATABASE_URL says where).");
+    out.line("database: postgres");
+    workers(project, &mut out);
+    out.line("");
+    out.line("# Environment variables that are no secret, as text.");
+    out.line("# env: {TIME_ZONE: UTC}");
+    out.line("# Names only; `ship config set NAME=VALUE` sets their values on the server.");
+    out.line("# secrets: [EMAIL_HOST_PASSWORD]");
+    out.0
+}
+
+struct Lines(String);
+
+impl Lines {
+    fn line(&mut self, text: &str) {
+        self.0.push_str(text);
+        self.0.push('\n');
+    }
+
+    /// A comment of one line, whatever the text holds.
+    fn comment(&mut self, text: &str) {
+        let text: String =
+            text.chars().map(|c| if c.is_control() || is_break(c) { ' ' } else { c }).collect();
+        self.line(&format!("# {text}"));
+    }
+}
+
+fn python(project: &Project, out: &mut Lines) {
+    match (&project.python, &project.python_at_least) {
+        (Some(found), _) => {
+            out.comment(&format!("python: \"{}\"    # found in {}", found.value, found.origin))
+        }
+        (None, Some(bound)) => {
+            out.comment(&format!("python: \"3.11\"    # {} wants at least {}", bound.origin, bound.value));
+        }
+        (None, None) => out.line("# python: \"3.11\"    # without it, the distribution's"),
+    }
+}
+
+fn django(project: &Project, out: &mut Lines) {
+    let mut root_key = None;
+    let root = match project.roots.as_slice() {
+        [] => {
+            out.line("# No manage.py was found: ship needs a Django project.");
+            out.line("# django: {root: ., settings: project.settings, wsgi: project.wsgi}");
+            return;
+        }
+        [only] => only,
+        [first, rest @ ..] => {
+            let others: Vec<&str> = rest.iter().map(|root| root.dir.as_str()).collect();
+            out.comment(&format!(
+                "manage.py is in {} too; `root` says which one is deployed.",
+                others.join(", ")
+            ));
+            root_key = Some(format!("root: {}", plain(&first.dir)));
+            first
+        }
+    };
+    let settings = project.settings(root, None).ok().or_else(|| {
+        // A choice that only the user can make; the first one at least loads.
+        root.settings_modules.keys().next().cloned()
+    });
+    let settings_key = project.settings(root, None).err().and(settings.clone());
+    let wsgi = settings.as_deref().and_then(|settings| project.wsgi(root, settings).ok());
+    let wsgi_key = if wsgi.is_none() { root.wsgi_modules.first().cloned() } else { None };
+    let active: Vec<String> = root_key
+        .into_iter()
+        .chain(settings_key.map(|module| format!("settings: {}", plain(&module))))
+        .chain(wsgi_key.map(|module| format!("wsgi: {}", plain(&module))))
+        .collect();
+    if active.is_empty() {
+        let origin = root.settings.as_ref().map_or("the project's files", |found| found.origin.as_str());
+        out.comment(&format!(
+            "django: {{root: {}, settings: {}, wsgi: {}}}    # found in {origin}",
+            plain(&root.dir),
+            settings.unwrap_or_default(),
+            wsgi.unwrap_or_default(),
+        ));
+    } else {
+        if let Some(error) = project.settings(root, None).err() {
+            out.comment(&format!("{error}: check `settings`."));
+        }
+        out.line(&format!("django: {{{}}}", active.join(", ")));
+    }
+}
+
+fn requirements(project: &Project, out: &mut Lines) {
+    match (project.requirements.as_slice(), &project.export) {
+        ([], Some(found)) => {
+            out.comment(&format!("No requirements file; write one from {}: {}", found.origin, found.value));
+        }
+        ([], None) => out.line("# No requirements file; ship installs the site's packages from one."),
+        ([path, ..], _) => out.comment(&format!("requirements: {}    # found", plain(path))),
+    }
+}
+
+fn workers(project: &Project, out: &mut Lines) {
+    out.line("");
+    out.line("# gunicorn is sized by itself; other names are long-running commands.");
+    out.line("# processes:");
+    out.line("#   web: {workers: auto, timeout: 30}");
+    let mut written = String::new();
+    for (name, command) in project.worker_candidates() {
+        let mut line = String::new();
+        // Writing to a String can't fail.
+        let _ = write!(line, "  {}: {}    # found in Procfile", app_name(name), plain(command));
+        out.comment(&line);
+        written.push_str(name);
+    }
+    if written.is_empty() {
+        out.line("#   worker: celery -A project worker");
+    }
+}
+
+fn is_break(c: char) -> bool {
+    matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{feff}')
+}
+
+/// A text as a YAML value inside a flow map: bare when that is safe, else in quotes.
+fn plain(text: &str) -> String {
+    let safe = text.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '.' | '/'))
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '/' | '_' | '-' | ' ' | '='))
+        && !text.ends_with(' ')
+        && !matches!(
+            text.to_lowercase().as_str(),
+            "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n" | ".nan" | ".inf"
+        );
+    if safe {
+        return text.to_owned();
+    }
+    // YAML reads every JSON text as it is.
+    serde_json::Value::from(text).to_string()
+}

@@ -1,0 +1,420 @@
+//! `ship.yml` as it is written: what may stand there, with the words that editors show.
+//!
+//! Invariant: a key is here only if it does what its text says; what is left out is `None`, and
+//! every default is filled in by `validate`. The doc comments are the JSON Schema's descriptions.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::de::{Advice, fields_of};
+use super::yaml::Node;
+
+/// A Django project's deployment by ship. Only `server` is required.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "ship.yml")]
+pub struct Spec {
+    /// Name of the site on the server: its user, database, folders and services. Lowercase letters,
+    /// digits and dashes, at most 30. Default: the project folder's name. Two environments on one
+    /// server need two names.
+    #[schemars(regex(pattern = r"^[a-z][a-z0-9-]{0,29}$"), example = &"library")]
+    pub app: Option<String>,
+    /// Where the site runs.
+    pub server: ServerSpec,
+    /// Host names that the site answers to, the main one first. Default: any name.
+    #[schemars(example = ["library.example.com", "www.library.example.com"])]
+    pub domains: Option<Vec<String>>,
+    /// Python version, in quotes: without them, YAML tools read 3.10 as 3.1. Default: runtime.txt,
+    /// .python-version, or the distribution's Python.
+    #[schemars(with = "Option<PythonText>")]
+    pub python: Option<String>,
+    /// Where Django is. Everything is detected; a key here overrides it.
+    pub django: Option<DjangoSpec>,
+    /// Requirements file or files, relative to the project. Default: requirements.txt, or the
+    /// production, prod or base file in requirements/.
+    pub requirements: Option<OneOrMany>,
+    /// Database of the site. Default: postgres.
+    #[schemars(extend("default" = "postgres"))]
+    pub database: Option<DatabaseSpec>,
+    /// What runs: gunicorn under `web`, and any number of workers by name.
+    pub processes: Option<ProcessesSpec>,
+    /// Largest upload in MiB. Default: 20.
+    #[schemars(range(min = 1, max = 10240), extend("default" = 20))]
+    pub upload_limit: Option<u32>,
+    /// Environment variables that are not secret, as text.
+    #[schemars(with = "Option<Variables>")]
+    pub env: Option<BTreeMap<String, String>>,
+    /// Names of secret environment variables; `ship config set NAME=VALUE` sets them on the server.
+    #[schemars(inner(regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$")), example = ["SENTRY_DSN"])]
+    pub secrets: Option<Vec<String>>,
+    /// Further playbooks, in order: names of ship's own, or files relative to the project.
+    #[schemars(example = ["redis", "./ops/custom.yml"])]
+    pub playbooks: Option<Vec<String>>,
+    /// How many releases stay on the server to roll back to. Default: 5.
+    #[schemars(range(min = 2, max = 100), extend("default" = 5))]
+    pub keep: Option<u32>,
+    /// Variants by name, chosen with `-e NAME`. Any key from above: maps are merged key by key,
+    /// everything else is replaced. Another `provider` replaces the whole `server`.
+    #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
+    pub environments: Option<BTreeMap<String, IgnoredAny>>,
+}
+
+/// Where the site runs: `provider: ssh` for a host you have, `provider: vagrant` for a local machine.
+// The name's `@` asks the reader in `de` for a variant named by the key `provider`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename = "@provider", rename_all = "lowercase")]
+#[schemars(rename = "Server", tag = "provider")]
+pub enum ServerSpec {
+    /// An existing Debian or Ubuntu host, reached over SSH.
+    Ssh(SshSpec),
+    /// A local virtual machine or container, run by Vagrant.
+    Vagrant(VagrantSpec),
+}
+
+/// An existing Debian or Ubuntu host.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SshSpec {
+    /// Host name, address, or alias of ~/.ssh/config.
+    #[schemars(example = &"203.0.113.7")]
+    pub host: String,
+    /// Login name: root or one that may use sudo. Default: what ~/.ssh/config says.
+    #[schemars(example = &"root")]
+    pub user: Option<String>,
+    /// TCP port. Default: what ~/.ssh/config says, else 22.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<u16>,
+    /// Private key file; `~` is expanded. Default: what ~/.ssh/config or the agent offers.
+    #[schemars(example = &"~/.ssh/id_ed25519")]
+    pub key: Option<String>,
+}
+
+/// A local machine run by Vagrant.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VagrantSpec {
+    /// What Vagrant drives. Default: auto, whatever this machine has.
+    #[schemars(extend("default" = "auto"))]
+    pub vagrant_provider: Option<VagrantProviderSpec>,
+    /// Vagrant box. Default: a Debian one that the provider has.
+    #[serde(rename = "box")]
+    #[schemars(example = &"debian/bookworm64")]
+    pub vagrant_box: Option<String>,
+    /// Memory in MiB. Default: 1024.
+    #[schemars(range(min = 256, max = 1048576), extend("default" = 1024))]
+    pub memory: Option<u32>,
+    /// Virtual processors. Default: 1.
+    #[schemars(range(min = 1, max = 256), extend("default" = 1))]
+    pub cpus: Option<u32>,
+}
+
+/// Which hypervisor Vagrant drives.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum VagrantProviderSpec {
+    /// Whatever this machine has.
+    Auto,
+    /// Linux containers.
+    Lxc,
+    /// VirtualBox.
+    Virtualbox,
+    /// KVM through libvirt.
+    Libvirt,
+}
+
+/// Where Django is.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DjangoSpec {
+    /// Folder of manage.py, relative to the project. Needed when there are several.
+    #[schemars(example = &".")]
+    pub root: Option<String>,
+    /// Settings module.
+    #[schemars(example = &"library.settings")]
+    pub settings: Option<String>,
+    /// WSGI module, or `module:callable`.
+    #[schemars(example = &"library.wsgi")]
+    pub wsgi: Option<String>,
+    /// Path that must answer before a release goes live. Default: /.
+    #[schemars(regex(pattern = r"^/\S*$"), extend("default" = "/"))]
+    pub health: Option<String>,
+}
+
+/// The database of the site.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DatabaseSpec {
+    /// PostgreSQL on the same server.
+    Postgres,
+    /// A file in the site's shared folder.
+    Sqlite,
+    /// Elsewhere; the secret DATABASE_URL says where.
+    External,
+}
+
+/// What runs.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename = "Processes")]
+pub struct ProcessesSpec {
+    /// The site itself, served by gunicorn.
+    pub web: Option<WebSpec>,
+    /// Any other name: a long-running command, kept running beside the site.
+    #[schemars(flatten)]
+    pub workers: BTreeMap<String, String>,
+}
+
+/// gunicorn's settings.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WebSpec {
+    /// Worker processes. Default: auto, sized from the server's cores and memory.
+    pub workers: Option<Workers>,
+    /// Seconds after which a request is given up. Default: 30.
+    #[schemars(range(min = 1, max = 3600), extend("default" = 30))]
+    pub timeout: Option<u32>,
+}
+
+/// `auto` or a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workers {
+    /// Sized from the server.
+    Auto,
+    /// This many.
+    Exactly(u32),
+}
+
+/// One text or a list of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OneOrMany {
+    /// The texts.
+    pub items: Vec<String>,
+    /// Whether they were written as a list.
+    pub listed: bool,
+}
+
+impl<'de> Deserialize<'de> for ProcessesSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Processes;
+        impl<'de> Visitor<'de> for Processes {
+            type Value = ProcessesSpec;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`web` and the names of workers")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ProcessesSpec, A::Error> {
+                let mut processes = ProcessesSpec::default();
+                while let Some(name) = map.next_key::<String>()? {
+                    if name == "web" {
+                        processes.web = map.next_value()?;
+                    } else {
+                        processes.workers.insert(name, map.next_value()?);
+                    }
+                }
+                Ok(processes)
+            }
+        }
+        deserializer.deserialize_map(Processes)
+    }
+}
+
+impl<'de> Deserialize<'de> for Workers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AutoOrNumber;
+        impl Visitor<'_> for AutoOrNumber {
+            type Value = Workers;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`auto` or a number from 1 to 256")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Workers, E> {
+                match u32::try_from(number) {
+                    Ok(number @ 1..=256) => Ok(Workers::Exactly(number)),
+                    Ok(_) | Err(_) => Err(E::invalid_value(de::Unexpected::Unsigned(number), &self)),
+                }
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Workers, E> {
+                match text {
+                    "auto" => Ok(Workers::Auto),
+                    other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(AutoOrNumber)
+    }
+}
+
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextOrList;
+        impl<'de> Visitor<'de> for TextOrList {
+            type Value = OneOrMany;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a file or a list of files")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<OneOrMany, E> {
+                Ok(OneOrMany { items: vec![text.to_owned()], listed: false })
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMany, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = list.next_element()? {
+                    items.push(item);
+                }
+                Ok(OneOrMany { items, listed: true })
+            }
+        }
+        deserializer.deserialize_any(TextOrList)
+    }
+}
+
+impl JsonSchema for Workers {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Workers".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 256}],
+            "default": "auto",
+        })
+    }
+}
+
+impl JsonSchema for OneOrMany {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Files".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
+            "examples": ["requirements/production.txt"],
+        })
+    }
+}
+
+/// A version as editors should take it: a number too, since the typed text is what counts.
+struct PythonText;
+
+impl JsonSchema for PythonText {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Python".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["string", "number"],
+            "pattern": r"^3\.[0-9]+(\.[0-9]+)?$",
+            "examples": ["3.11"],
+        })
+    }
+}
+
+/// Environment variables as editors should take them.
+struct Variables;
+
+impl JsonSchema for Variables {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Variables".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
+            "additionalProperties": {"type": ["string", "number", "boolean"]},
+            "examples": [{"TIME_ZONE": "UTC"}],
+        })
+    }
+}
+
+/// Keys of later versions, or of what people know from elsewhere, with what to do instead.
+const ELSEWHERE: [(&str, &str); 12] = [
+    ("dns", "`dns` is not in this version yet: point the domains at the server yourself"),
+    ("tls", "`tls` is not in this version yet"),
+    ("files", "`files` is not in this version yet"),
+    ("provider", "did you mean `server: {provider: …}`?"),
+    ("host", "did you mean `server: {provider: ssh, host: …}`?"),
+    ("settings", "did you mean `django: {settings: …}`?"),
+    ("wsgi", "did you mean `django: {wsgi: …}`?"),
+    ("root", "did you mean `django: {root: …}`?"),
+    ("web", "did you mean `processes: {web: …}`?"),
+    ("workers", "did you mean `processes: {web: {workers: …}}`?"),
+    ("timeout", "did you mean `processes: {web: {timeout: …}}`?"),
+    ("memory", "did you mean `server: {provider: vagrant, memory: …}`?"),
+];
+
+/// What is known about names that this version of `ship.yml` does not take.
+pub(crate) struct SpecAdvice;
+
+impl Advice for SpecAdvice {
+    fn unknown_key(&self, path: &str, node: &Node, key: &str) -> Option<String> {
+        if path == "server" || path.ends_with(".server") {
+            let provider = node.get("provider").and_then(Node::text)?;
+            let other = [("ssh", fields_of::<SshSpec>()), ("vagrant", fields_of::<VagrantSpec>())]
+                .into_iter()
+                .find(|(name, fields)| *name != provider && fields.contains(&key));
+            return match (other, key) {
+                (Some((name, _)), _) => {
+                    Some(format!("`{key}` belongs to `provider: {name}`; this server's is `{provider}`"))
+                }
+                (None, "region" | "size" | "image" | "zone" | "ami") => {
+                    Some(format!("`{key}` belongs to cloud servers, which are not in this version yet"))
+                }
+                (None, _) => None,
+            };
+        }
+        if path.is_empty() {
+            return ELSEWHERE.iter().find(|(name, _)| *name == key).map(|(_, advice)| (*advice).to_owned());
+        }
+        None
+    }
+
+    fn missing_key(&self, path: &str, key: &str) -> Option<String> {
+        let last = path.rsplit('.').next().unwrap_or_default();
+        match (last, key) {
+            ("", "server") => Some(
+                "say where the site runs: `server: {provider: ssh, host: 203.0.113.7}`, or \
+                 `server: {provider: vagrant}` for a local machine"
+                    .to_owned(),
+            ),
+            ("server", "provider") => Some(
+                "`provider: ssh` for a host you have, `provider: vagrant` for a local machine".to_owned(),
+            ),
+            ("server", "host") => Some("a host name, an address, or an alias of ~/.ssh/config".to_owned()),
+            (_, _) => None,
+        }
+    }
+
+    fn bad_value(&self, path: &str, node: &Node) -> Option<String> {
+        let mut names = path.rsplit('.');
+        match (names.next().unwrap_or_default(), names.next().unwrap_or_default(), node.text()) {
+            ("provider", "server", Some("digitalocean" | "ec2")) => {
+                Some("not in this version yet; ssh and vagrant are".to_owned())
+            }
+            ("server", _, Some(_)) => Some("such as `server: {provider: ssh, host: 203.0.113.7}`".to_owned()),
+            ("web", "processes", Some(_)) => Some(
+                "ship runs gunicorn itself; `web` takes its settings: `web: {workers: auto, timeout: 30}`"
+                    .to_owned(),
+            ),
+            ("secrets", _, None) => Some(
+                "only names stand here: `secrets: [NAME]`; `ship config set NAME=…` sets the value"
+                    .to_owned(),
+            ),
+            (name @ ("domains" | "secrets" | "playbooks"), _, Some(text)) if !text.is_empty() => {
+                Some(format!("`{name}: [{text}]`"))
+            }
+            (_, "env", _) if node.is_null() => Some("write `\"\"` for an empty value".to_owned()),
+            (_, _, _) => None,
+        }
+    }
+}

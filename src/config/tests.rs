@@ -1,0 +1,990 @@
+use std::collections::BTreeMap;
+
+use insta::assert_snapshot;
+
+use super::*;
+use crate::error::Failure;
+use crate::project::{Tree, detect};
+
+fn tree(files: &[(&str, &str)]) -> Project {
+    detect(&Tree::from_map(files.iter().map(|(path, text)| ((*path).into(), (*text).into())).collect()))
+}
+
+fn library() -> Project {
+    tree(&[
+        ("manage.py", "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'library.settings') # django"),
+        ("library/settings.py", "WSGI_APPLICATION = 'library.wsgi.application'"),
+        ("library/settings_prod.py", ""),
+        ("library/wsgi.py", ""),
+        ("ops/custom.yml", ""),
+        ("requirements.txt", "Django\n"),
+        ("deploy/extra.txt", ""),
+        ("runtime.txt", "python-3.10.2"),
+    ])
+}
+
+const DEFAULTS: Defaults<'_> = Defaults { folder_name: "my site", playbooks: &["redis", "memcached"] };
+
+fn load_in(text: &str, environment: Option<&str>) -> Result<Config, ConfigError> {
+    load("ship.yml", text, environment, &library(), &DEFAULTS)
+}
+
+/// The failure as the user reads it.
+fn refused(text: &str) -> String {
+    Failure::from(load_in(text, None).unwrap_err()).to_string()
+}
+
+/// The one-line message of a file that is fine but for `line`.
+fn message(line: &str) -> String {
+    match load_in(&format!("server: {{provider: vagrant}}\n{line}\n"), None) {
+        Ok(_) => "fine".to_owned(),
+        Err(error) => {
+            error.problems().iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; ")
+        }
+    }
+}
+
+fn with(line: &str) -> Config {
+    load_in(&format!("server: {{provider: vagrant}}\n{line}\n"), None).unwrap()
+}
+
+#[test]
+fn the_smallest_file_gets_every_default() {
+    let config = load_in("server: {provider: vagrant}", None).unwrap();
+    assert_eq!(
+        config,
+        Config {
+            app: "my-site".into(),
+            environment: None,
+            server: Server::Vagrant(VagrantServer {
+                provider: VagrantProvider::Auto,
+                vagrant_box: None,
+                memory_mb: 1024,
+                cpus: 1,
+            }),
+            domains: vec![],
+            python: PythonWish::Version { version: "3.10.2".into(), origin: "runtime.txt".into() },
+            django: Django {
+                root: ".".into(),
+                settings: "library.settings".into(),
+                wsgi: "library.wsgi".into(),
+                requirements: vec!["requirements.txt".into()],
+                health: "/".into(),
+            },
+            database: Database::Postgres,
+            web: Web { workers: None, timeout_s: 30, max_upload_mb: 20 },
+            workers: BTreeMap::new(),
+            env: BTreeMap::new(),
+            secrets: vec![],
+            playbooks: vec![],
+            keep_releases: 5,
+        }
+    );
+}
+
+const FULL: &str = r#"
+app: library
+server:
+  provider: ssh
+  host: 203.0.113.7
+  user: deploy
+  port: 2222
+  key: ~/.ssh/id_ed25519
+domains: [Library.example.com, www.library.example.com]
+python: 3.10
+django: {root: ./, settings: library.settings_prod, wsgi: "library.wsgi:application", health: /health/?a=1}
+requirements: [requirements.txt, ./deploy/extra.txt]
+database: external
+processes:
+  web: {workers: 3, timeout: 60}
+  worker: celery -A library worker
+upload_limit: 100
+env:
+  TIME_ZONE: UTC
+  DEBUG: true
+  RATIO: 1.10
+  ZIP: 00123
+  MOTTO: "Grüße, 世界 $HOME"
+  EMPTY: ""
+secrets: [SENTRY_DSN]
+playbooks: [redis, ./ops/custom.yml]
+keep: 3
+environments:
+  staging:
+    app: library-staging
+    server: {host: staging.example.com}
+    domains: [staging.example.com]
+    env: {DEBUG: false}
+  local:
+    server: {provider: vagrant, memory: 2048}
+"#;
+
+#[test]
+fn everything_written_counts() {
+    let config = load_in(FULL, None).unwrap();
+    assert_eq!(
+        config.server,
+        Server::Ssh(SshServer {
+            host: "203.0.113.7".into(),
+            user: Some("deploy".into()),
+            port: Some(2222),
+            key: Some("~/.ssh/id_ed25519".into()),
+        })
+    );
+    assert_eq!(config.domains, ["library.example.com", "www.library.example.com"]);
+    assert_eq!(config.python, PythonWish::Version { version: "3.10".into(), origin: "ship.yml".into() });
+    assert_eq!(
+        config.django,
+        Django {
+            root: ".".into(),
+            settings: "library.settings_prod".into(),
+            wsgi: "library.wsgi:application".into(),
+            requirements: vec!["requirements.txt".into(), "deploy/extra.txt".into()],
+            health: "/health/?a=1".into(),
+        }
+    );
+    assert_eq!(config.web, Web { workers: Some(3), timeout_s: 60, max_upload_mb: 100 });
+    assert_eq!(config.workers, BTreeMap::from([("worker".into(), "celery -A library worker".into())]));
+    let env: Vec<(&str, &str)> = config.env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    assert_eq!(
+        env,
+        [
+            ("DEBUG", "true"),
+            ("EMPTY", ""),
+            ("MOTTO", "Grüße, 世界 $HOME"),
+            ("RATIO", "1.10"),
+            ("TIME_ZONE", "UTC"),
+            ("ZIP", "00123"),
+        ]
+    );
+    assert_eq!(config.secrets, ["SENTRY_DSN", "DATABASE_URL"]);
+    assert_eq!(
+        config.playbooks,
+        [PlaybookRef::Builtin("redis".into()), PlaybookRef::File("ops/custom.yml".into())]
+    );
+    assert_eq!((config.keep_releases, config.database), (3, Database::External));
+}
+
+#[test]
+fn an_environment_is_laid_over() {
+    let staging = load_in(FULL, Some("staging")).unwrap();
+    assert_eq!(staging.environment.as_deref(), Some("staging"));
+    assert_eq!(staging.app, "library-staging");
+    assert_eq!(staging.domains, ["staging.example.com"]);
+    assert_eq!(staging.env["DEBUG"], "false");
+    assert_eq!(staging.env["TIME_ZONE"], "UTC");
+    let Server::Ssh(server) = staging.server else { panic!("{staging:?}") };
+    assert_eq!((server.host.as_str(), server.port), ("staging.example.com", Some(2222)));
+
+    let Server::Vagrant(server) = load_in(FULL, Some("local")).unwrap().server else { panic!() };
+    assert_eq!(server.memory_mb, 2048);
+
+    let halves = "server: {memory: 512}\nenv: {provider: a, B: b}\n\
+                  environments: {x: {server: {provider: vagrant}, env: {provider: c}}}\n";
+    let config = load_in(halves, Some("x")).unwrap();
+    assert_eq!(config.env, BTreeMap::from([("B".into(), "b".into()), ("provider".into(), "c".into())]));
+    let Server::Vagrant(server) = config.server else { panic!() };
+    assert_eq!(server.memory_mb, 512);
+
+    let only_there = "environments: {prod: {server: {provider: ssh, host: a}}}";
+    assert!(load_in(only_there, Some("prod")).is_ok());
+    assert_snapshot!(refused(only_there), @r"
+    error: ship.yml:1:1: `server` is missing
+    hint: say where the site runs: `server: {provider: ssh, host: 203.0.113.7}`, or `server: {provider: vagrant}` for a local machine
+    hint: or choose an environment that has it with `-e`: prod
+    ");
+}
+
+#[test]
+fn anchors_and_merges_work() {
+    let text = "server: &box {provider: vagrant, memory: 512}\n\
+                environments: {big: {server: {<<: *box, memory: 4096}}, same: {server: *box}}\n";
+    let Server::Vagrant(server) = load_in(text, Some("big")).unwrap().server else { panic!() };
+    assert_eq!(server.memory_mb, 4096);
+    assert!(load_in(text, Some("same")).is_ok());
+}
+
+#[test]
+fn unknown_keys() {
+    assert_snapshot!(refused("server: {provider: vagrant}\ndomain: [example.com]\n"), @r"
+    error: ship.yml:2:1: unknown key `domain`
+      |
+    2 | domain: [example.com]
+      | ^^^^^^
+    hint: did you mean `domains`?
+    hint: the file takes app, server, domains, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, environments
+    ");
+    assert_snapshot!(refused("server:\n  provider: ssh\n  host: a\n  domain: [example.com]\n"), @r"
+    error: ship.yml:4:3: unknown key `domain` in `server`
+      |
+    4 |   domain: [example.com]
+      |   ^^^^^^
+    hint: did you mean `domains` (one level up)?
+    hint: `server` takes provider, host, user, port, key
+    ");
+    assert_snapshot!(refused("server: {provider: vagrant}\nprocesses: {web: {worker: 3}}\n"), @r"
+    error: ship.yml:2:19: unknown key `worker` in `processes.web`
+      |
+    2 | processes: {web: {worker: 3}}
+      |                   ^^^^^^
+    hint: did you mean `workers`?
+    hint: `processes.web` takes workers, timeout
+    ");
+    assert_snapshot!(refused("server: {provider: vagrant}\ntls: letsencrypt\ncolour: red\nhost: a\n"), @r"
+    error: ship.yml has 3 problems
+
+    ship.yml:2:1: unknown key `tls`
+      |
+    2 | tls: letsencrypt
+      | ^^^
+    hint: `tls` is not in this version yet
+    hint: the file takes app, server, domains, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, environments
+
+    ship.yml:3:1: unknown key `colour`
+      |
+    3 | colour: red
+      | ^^^^^^
+
+    ship.yml:4:1: unknown key `host`
+      |
+    4 | host: a
+      | ^^^^
+    hint: did you mean `server: {provider: ssh, host: …}`?
+    ");
+}
+
+#[test]
+fn wrong_types() {
+    assert_snapshot!(refused("server: {provider: vagrant}\ndomains: example.com\n"), @r"
+    error: ship.yml:2:10: `domains`: expected a list, found `example.com`
+      |
+    2 | domains: example.com
+      |          ^^^^^^^^^^^
+    hint: `domains: [example.com]`
+    ");
+    assert_snapshot!(refused("server: {provider: vagrant}\nprocesses:\n  web:\n    workers: many\n"), @r"
+    error: ship.yml:4:14: `processes.web.workers`: expected `auto` or a number from 1 to 256, found the text `many`
+      |
+    4 |     workers: many
+      |              ^^^^
+    ");
+    assert_snapshot!(refused("server: {provider: vagrant}\nprocesses: {web: gunicorn library.wsgi}\n"), @r"
+    error: ship.yml:2:18: `processes.web`: expected a map (workers, timeout), found `gunicorn library.wsgi`
+      |
+    2 | processes: {web: gunicorn library.wsgi}
+      |                  ^^^^^^^^^^^^^^^^^^^^^
+    hint: ship runs gunicorn itself; `web` takes its settings: `web: {workers: auto, timeout: 30}`
+    ");
+    assert_snapshot!(refused("server: {provider: vagrant, memory: \"2048\"}\n"), @r#"
+    error: ship.yml:1:37: `server.memory`: expected a whole number, found the text `2048`
+      |
+    1 | server: {provider: vagrant, memory: "2048"}
+      |                                     ^^^^^^
+    hint: write the number without quotes
+    "#);
+    assert_snapshot!(refused("server: {provider: vagrant}\ndjango:\n  - settings\n"), @r"
+    error: ship.yml:3:3: `django`: expected a map (root, settings, wsgi, health), found a list
+      |
+    3 |   - settings
+      |   ^^^^^^^^^^
+    ");
+    assert_snapshot!(refused("- app: x\n"), @r"
+    error: ship.yml:1:1: expected keys and values, such as `app: library`
+      |
+    1 | - app: x
+      | ^^^^^^^^
+    ");
+}
+
+#[test]
+fn the_server() {
+    assert_snapshot!(refused("app: library\n"), @r"
+    error: ship.yml:1:1: `server` is missing
+    hint: say where the site runs: `server: {provider: ssh, host: 203.0.113.7}`, or `server: {provider: vagrant}` for a local machine
+    ");
+    assert_snapshot!(refused("server:\n  host: example.com\n"), @r"
+    error: ship.yml:1:1: `provider` is missing in `server`
+      |
+    1 | server:
+      | ^^^^^^
+    hint: `provider: ssh` for a host you have, `provider: vagrant` for a local machine
+    ");
+    assert_snapshot!(refused("server: {provider: ssh}\n"), @r"
+    error: ship.yml:1:1: `host` is missing in `server`
+      |
+    1 | server: {provider: ssh}
+      | ^^^^^^
+    hint: a host name, an address, or an alias of ~/.ssh/config
+    ");
+    assert_snapshot!(refused("server:\n  provider: vagrnt\n"), @r"
+    error: ship.yml:2:13: `server.provider` can't be `vagrnt`
+      |
+    2 |   provider: vagrnt
+      |             ^^^^^^
+    hint: did you mean `vagrant`?
+    hint: it takes ssh, vagrant
+    ");
+    assert_snapshot!(refused("server:\n  provider: digitalocean\n  region: fra1\n"), @r"
+    error: ship.yml:2:13: `server.provider` can't be `digitalocean`
+      |
+    2 |   provider: digitalocean
+      |             ^^^^^^^^^^^^
+    hint: not in this version yet; ssh and vagrant are
+    hint: it takes ssh, vagrant
+    ");
+    assert_snapshot!(refused("server:\n  provider: ssh\n  host: example.com\n  box: debian/bookworm64\n"), @r"
+    error: ship.yml:4:3: unknown key `box` in `server`
+      |
+    4 |   box: debian/bookworm64
+      |   ^^^
+    hint: `box` belongs to `provider: vagrant`; this server's is `ssh`
+    hint: `server` takes provider, host, user, port, key
+    ");
+    assert_snapshot!(refused("server: {provider: vagrant, host: a}\n"), @r"
+    error: ship.yml:1:29: unknown key `host` in `server`
+      |
+    1 | server: {provider: vagrant, host: a}
+      |                             ^^^^
+    hint: `host` belongs to `provider: ssh`; this server's is `vagrant`
+    hint: `server` takes provider, vagrant_provider, box, memory, cpus
+    ");
+    assert_snapshot!(refused("server: deploy@example.com\n"), @r"
+    error: ship.yml:1:9: `server`: expected a map, found `deploy@example.com`
+      |
+    1 | server: deploy@example.com
+      |         ^^^^^^^^^^^^^^^^^^
+    hint: such as `server: {provider: ssh, host: 203.0.113.7}`
+    ");
+    assert_snapshot!(refused("server: {provider: ssh, host: deploy@example.com}\n"), @r"
+    error: ship.yml:1:31: `server.host`: the login name goes into a key of its own
+      |
+    1 | server: {provider: ssh, host: deploy@example.com}
+      |                               ^^^^^^^^^^^^^^^^^^
+    hint: `host: example.com` and `user: deploy`
+    ");
+}
+
+#[test]
+fn domains() {
+    assert_snapshot!(refused("server: {provider: vagrant}\ndomains:\n  - ok.example.com\n  - https://example.com/\n"), @r"
+    error: ship.yml:4:5: `domains[1]`: `https://example.com/` is more than a host name
+      |
+    4 |   - https://example.com/
+      |     ^^^^^^^^^^^^^^^^^^^^
+    hint: write `example.com`
+    ");
+    let long = format!("domains: [{}.example.com]", "a".repeat(64));
+    for (line, expected) in [
+        ("domains: [Example.COM, localhost, a-b.example.com, xn--bcher-kva.example]", "fine"),
+        ("domains: [exa_mple.com]", "`domains[0]`: `exa_mple.com` is not a host name"),
+        ("domains: [-a.com]", "`domains[0]`: `-a.com` is not a host name"),
+        ("domains: [a..com]", "`domains[0]`: `a..com` is not a host name"),
+        ("domains: ['']", "`domains[0]`: `` is empty"),
+        (
+            "domains: ['*.example.com']",
+            "`domains[0]`: `*.example.com` is a wildcard, which is not in this version",
+        ),
+        ("domains: [bücher.example]", "`domains[0]`: `bücher.example` has letters beyond ASCII"),
+        ("domains: [a.com, A.com]", "`domains[1]`: `a.com` is there twice"),
+        ("domains: [192.0.2.1]", "`domains[0]`: `192.0.2.1` is an address, not a name"),
+        ("domains: ['a.com:8000']", "`domains[0]`: `a.com:8000` is more than a host name"),
+        ("domains: ['a b.com; rm']", "`domains[0]`: `a b.com; rm` is not a host name"),
+        (long.as_str(), &format!("`domains[0]`: `{}.example.com` is not a host name", "a".repeat(64))),
+    ] {
+        assert_eq!(message(line), expected, "{line}");
+    }
+}
+
+#[test]
+fn python_without_quotes() {
+    assert_eq!(with("python: 3.10").python, with("python: \"3.10\"").python);
+    assert_snapshot!(refused("server: {provider: vagrant}\npython: 3.1\n"), @r#"
+    error: ship.yml:2:9: `python`: Python 3.1 is too old for Django
+      |
+    2 | python: 3.1
+      |         ^^^
+    hint: write `python: "3.10"` if you meant 3.10: without quotes YAML tools turn 3.10 into 3.1
+    "#);
+    assert_snapshot!(refused("server: {provider: vagrant}\npython: python3\n"), @r#"
+    error: ship.yml:2:9: `python`: `python3` is not a version
+      |
+    2 | python: python3
+      |         ^^^^^^^
+    hint: such as `python: "3.11"` or `python: "3.11.4"`
+    "#);
+    assert_eq!(message("python: 2.7"), "`python`: Python 2.7 can't be installed");
+    assert_eq!(message("python:"), "fine");
+}
+
+#[test]
+fn names_of_environment_variables() {
+    assert_snapshot!(refused("server: {provider: vagrant}\nenv:\n  DATABASE_URL: postgres://x\n"), @r"
+    error: ship.yml:3:3: `env.DATABASE_URL`: ship sets this one itself
+      |
+    3 |   DATABASE_URL: postgres://x
+      |   ^^^^^^^^^^^^
+    hint: `database: external` if the database is elsewhere
+    ");
+    assert_snapshot!(refused("server: {provider: vagrant}\nenv: {TOKEN: x}\nsecrets: [OTHER, TOKEN]\n"), @r"
+    error: ship.yml:3:18: `secrets[1]`: `TOKEN` is both a secret and in `env.TOKEN`
+      |
+    3 | secrets: [OTHER, TOKEN]
+      |                  ^^^^^
+    hint: keep it in one of them
+    ");
+    assert_snapshot!(refused("server: {provider: vagrant}\nsecrets: [TOKEN=hunter2]\n"), @r"
+    error: ship.yml:2:11: `secrets[0]`: only the names of secrets stand here, never a value
+    hint: `secrets: [TOKEN]`, and `ship config set TOKEN=…` for the value
+    ");
+    assert_snapshot!(refused("server: {provider: vagrant}\nsecrets:\n  TOKEN: hunter2\n"), @r"
+    error: ship.yml:3:3: `secrets`: expected a list, found a map
+    hint: only names stand here: `secrets: [NAME]`; `ship config set NAME=…` sets the value
+    ");
+    for (line, expected) in [
+        ("env: {SECRET_KEY: x, PORT: 1, DJANGO_SETTINGS_MODULE: y, _x: z}", "fine"),
+        (
+            "env: {LISTEN_FDS: 1}",
+            "`env.LISTEN_FDS`: systemd sets this one for each process; a value here would break the start",
+        ),
+        (
+            "secrets: [NOTIFY_SOCKET]",
+            "`secrets[0]`: `NOTIFY_SOCKET` systemd sets this one for each process; a value here would break the start",
+        ),
+        (
+            "env: {A-B: 1}",
+            "`env.A-B`: an environment variable is named with letters, digits and `_`, not starting with a digit",
+        ),
+        (
+            "env: {1A: 1}",
+            "`env.1A`: an environment variable is named with letters, digits and `_`, not starting with a digit",
+        ),
+        ("env: {A: }", "`env.A`: expected text, found nothing"),
+        ("env: {A: [x]}", "`env.A`: expected text, found a list"),
+        ("env: {A: \"\\0\"}", "`env.A`: a value can't hold a NUL"),
+        ("database: external\nenv: {DATABASE_URL: postgres://x}", "fine"),
+        ("secrets: [A, A]", "`secrets[1]`: `A` is there twice"),
+    ] {
+        assert_eq!(message(line), expected, "{line}");
+    }
+}
+
+#[test]
+fn the_rest() {
+    for (line, expected) in [
+        (
+            "app: Library",
+            "`app`: `Library` is not a name of lowercase letters, digits and dashes, starting with a letter, at most 30 long",
+        ),
+        ("app: postgres", "`app`: `postgres` is a user or service of the server itself"),
+        ("keep: 1", "`keep`: 1 is not from 2 to 100 releases"),
+        ("server: {provider: ssh, host: a, port: 70000}", "`server` is there twice"),
+        ("keep: -1", "`keep`: expected a whole number from 0 up, found the number -1"),
+        ("upload_limit: 0", "`upload_limit`: 0 is not from 1 to 10240 MiB"),
+        (
+            "processes: {web: {workers: 0}}",
+            "`processes.web.workers`: expected `auto` or a number from 1 to 256, found the number 0",
+        ),
+        ("processes: {web: }", "fine"),
+        (
+            "processes: {Beat: x}",
+            "`processes.Beat`: a process is named with lowercase letters, digits and dashes, starting with a letter, at most 30 long",
+        ),
+        ("processes: {beat: ' '}", "`processes.beat`: the command is empty"),
+        ("processes: {beat: \"a\\nb\"}", "`processes.beat`: the command must be one line"),
+        ("django: {health: up}", "`django.health`: `up` does not start with `/`"),
+        (
+            "django: {health: /a b}",
+            "`django.health`: spaces, quotes and letters beyond ASCII are written as %XX in a path",
+        ),
+        (
+            "django: {settings: library.prod}",
+            "`django.settings`: the settings module `library.prod` does not exist as a file below the project's folder",
+        ),
+        (
+            "django: {settings: library/settings}",
+            "`django.settings`: the settings module `library/settings` does not exist as a file below the project's folder",
+        ),
+        (
+            "django: {wsgi: library.wsgi.application}",
+            "`django.wsgi`: `library.wsgi.application` is not a module of the project",
+        ),
+        ("django: {root: ../x}", "`django.root`: must be inside the project"),
+        ("django: {root: web}", "`django.root`: the folder `web` has no manage.py of a Django project"),
+        ("requirements: deploy/extra.txt", "fine"),
+        ("requirements: [nope.txt]", "`requirements[0]`: `nope.txt` is not a file of the project"),
+        ("requirements: nope.txt", "`requirements`: `nope.txt` is not a file of the project"),
+        ("requirements: []", "`requirements`: the list is empty"),
+        ("playbooks: [radis]", "`playbooks[0]`: no playbook `radis`"),
+        ("playbooks: [./ops/costum.yml]", "`playbooks[0]`: `ops/costum.yml` is not a file of the project"),
+        ("playbooks: [/etc/x.yml]", "`playbooks[0]`: `/etc/x.yml` must be relative to the project"),
+        ("database: mysql", "`database` can't be `mysql`"),
+        ("environments: {staging: }", "`environments.staging`: expected a map of the keys that differ"),
+        (
+            "environments: {staging: {environments: {}}}",
+            "`environments.staging.environments`: environments can't hold environments",
+        ),
+    ] {
+        assert_eq!(message(line), expected, "{line}");
+    }
+}
+
+#[test]
+fn the_environment_itself() {
+    let text = "server: {provider: vagrant}\nenvironments:\n  staging: {}\n  production: {}\n";
+    let fail = |name, text| Failure::from(load_in(text, Some(name)).unwrap_err()).to_string();
+    assert_snapshot!(fail("stagign", text), @r"
+    error: ship.yml:2:1: no environment `stagign`
+      |
+    2 | environments:
+      | ^^^^^^^^^^^^
+    hint: did you mean `-e staging`?
+    hint: ship.yml has staging, production
+    ");
+    assert_snapshot!(fail("staging", "server: {provider: vagrant}\n"), @r"
+    error: ship.yml:1:1: no environment `staging`
+    hint: ship.yml has no `environments`; run without `-e`
+    ");
+}
+
+#[test]
+fn a_problem_inside_an_environment() {
+    let text = "server: {provider: ssh, host: a}\nenvironments:\n  staging:\n    server:\n      prot: 22\n";
+    assert_snapshot!(refused(text), @r"
+    error: ship.yml:5:7: unknown key `prot` in `environments.staging.server`
+      |
+    5 |       prot: 22
+      |       ^^^^
+    hint: did you mean `port`?
+    hint: `environments.staging.server` takes provider, host, user, port, key
+    ");
+    assert_snapshot!(
+        refused("server: {provider: ssh, host: a}\nenvironments:\n  staging:\n    domains: [a_b]\n    keep: x\n"),
+        @r"
+    error: ship.yml:5:11: `environments.staging.keep`: expected a whole number, found `x`
+      |
+    5 |     keep: x
+      |           ^
+    "
+    );
+}
+
+#[test]
+fn text_that_is_not_yaml() {
+    assert_snapshot!(refused("app: x\nserver: {provider: vagrant}\napp: y\n"), @r"
+    error: ship.yml:3:1: `app` is there twice
+      |
+    3 | app: y
+      | ^^^
+    hint: the first is on line 1; keep one
+    ");
+    assert_snapshot!(refused("app: \"x\nserver: {provider: vagrant}\n"), @r"
+    error: ship.yml:2:1: not valid YAML: invalid indentation in multiline quoted scalar
+      |
+    2 | server: {provider: vagrant}
+      | ^
+    hint: a quote before this place may not be closed
+    ");
+    assert_snapshot!(refused("server: {provider: vagrant\napp: x\n"), @r"
+    error: ship.yml:2:4: not valid YAML: while parsing a flow mapping, did not find expected ',' or '}'
+      |
+    2 | app: x
+      |    ^
+    hint: a `{` before this place may not be closed
+    ");
+    assert_snapshot!(refused("server:\n\tprovider: vagrant\n"), @r"
+    error: ship.yml:2:1: not valid YAML: a tab indents this line
+      |
+    2 |     provider: vagrant
+      | ^^^^
+    hint: indent with spaces
+    ");
+    assert_snapshot!(refused("app: x\n  server: y\n"), @r"
+    error: ship.yml:2:9: not valid YAML: mapping values are not allowed in this context
+      |
+    2 |   server: y
+      |         ^
+    hint: the line may be indented too far; a value with `: ` in it needs quotes
+    ");
+    assert_snapshot!(refused("domains: *nope\n"), @r"
+    error: ship.yml:1:10: not valid YAML: while parsing node, found unknown anchor
+      |
+    1 | domains: *nope
+      |          ^
+    hint: a value that starts with `*` needs quotes
+    ");
+    assert_snapshot!(refused(""), @"error: ship.yml:1:1: the file is empty");
+    assert_snapshot!(refused("# nothing\n"), @"error: ship.yml:1:1: the file is empty");
+    assert_snapshot!(refused("just words\n"), @r"
+    error: ship.yml:1:1: expected keys and values, such as `app: library`
+      |
+    1 | just words
+      | ^^^^^^^^^^
+    ");
+    assert_snapshot!(refused("a: 1\n---\nb: 2\n"), @r"
+    error: ship.yml:2:1: a second document (`---`) in the file
+      |
+    2 | ---
+      | ^^^
+    hint: one file holds one document; environments go under `environments`
+    ");
+    assert_snapshot!(refused("domains: [*.example.com]\n"), @r"
+    error: ship.yml:1:11: not valid YAML: while parsing node, found unknown anchor
+      |
+    1 | domains: [*.example.com]
+      |           ^
+    hint: a value that starts with `*` needs quotes
+    ");
+    assert_snapshot!(refused("app: @x\n"), @r"
+    error: ship.yml:1:6: not valid YAML: unexpected character: `@'
+      |
+    1 | app: @x
+      |      ^
+    ");
+    assert!(refused(&"[".repeat(5000)).contains("not valid YAML"));
+    assert!(refused(&"a: [".repeat(200)).contains("levels deep"));
+    assert!(refused(&("[".repeat(200) + &"]".repeat(200))).contains("levels deep"));
+    let bomb = "a: &a [x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a]\n\
+                c: &c [*b, *b, *b, *b, *b, *b, *b, *b]\nd: &d [*c, *c, *c, *c, *c, *c, *c, *c]\n\
+                e: &e [*d, *d, *d, *d, *d, *d, *d, *d]\n";
+    assert!(refused(bomb).contains("too large"));
+    assert_snapshot!(refused("server: !vault x\n"), @r"
+    error: ship.yml:1:9: tags such as `!name` mean nothing here
+      |
+    1 | server: !vault x
+      |         ^^^^^^
+    ");
+}
+
+#[test]
+fn several_problems_at_once() {
+    assert_snapshot!(
+        refused("server: {provider: vagrant}\ndomian: x\ndomains: [a_b, ok.example]\nkeep: 0\n"),
+        @r"
+    error: ship.yml has 3 problems
+
+    ship.yml:2:1: unknown key `domian`
+      |
+    2 | domian: x
+      | ^^^^^^
+    hint: did you mean `domains`?
+    hint: the file takes app, server, domains, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, environments
+
+    ship.yml:3:11: `domains[0]`: `a_b` is not a host name
+      |
+    3 | domains: [a_b, ok.example]
+      |           ^^^
+    hint: such as `library.example.com`
+
+    ship.yml:4:7: `keep`: 0 is not from 2 to 100 releases
+      |
+    4 | keep: 0
+      |       ^
+    "
+    );
+}
+
+#[test]
+fn a_project_that_lacks_something() {
+    let refused = |project: &Project, text: &str| {
+        Failure::from(load("ship.yml", text, None, project, &DEFAULTS).unwrap_err()).to_string()
+    };
+    let bare = tree(&[]);
+    assert_snapshot!(refused(&bare, "server: {provider: vagrant}"), @r"
+    error: no manage.py of a Django project in this folder or below it (0 files searched)
+    hint: run ship in the project's folder, or name it with `-C DIR`
+    hint: virtual environments, node_modules and hidden folders are not searched, nor what git ignores
+    ");
+    let poetry = tree(&[
+        ("manage.py", "setdefault('DJANGO_SETTINGS_MODULE', 'x.settings') # django"),
+        ("x/settings.py", ""),
+        ("x/wsgi.py", ""),
+        ("poetry.lock", ""),
+    ]);
+    assert_snapshot!(refused(&poetry, "server: {provider: vagrant}"), @r"
+    error: the project has poetry.lock but no requirements file, which this version installs from
+    hint: write one with `poetry export --without-hashes -o requirements.txt`
+    ");
+    assert_snapshot!(refused(&library(), "server: {provider: vagrant}\ndjango: {settings: library.setting}\n"), @r"
+    error: ship.yml:2:20: `django.settings`: the settings module `library.setting` does not exist as a file below the project's folder
+      |
+    2 | django: {settings: library.setting}
+      |                    ^^^^^^^^^^^^^^^
+    hint: did you mean `library.settings`?
+    hint: settings modules here: library.settings, library.settings_prod
+    ");
+}
+
+#[test]
+fn what_init_writes_loads() {
+    let two = tree(&[
+        ("b/manage.py", "django"),
+        ("b/x/settings.py", ""),
+        ("b/y/settings.py", ""),
+        ("b/x/wsgi.py", ""),
+        ("b/y/wsgi.py", ""),
+        ("a#: b/c/manage.py", "setdefault('DJANGO_SETTINGS_MODULE', 'x.settings') # django"),
+        ("a#: b/c/x/settings.py", ""),
+        ("a#: b/c/x/wsgi.py", ""),
+        ("requirements.txt", ""),
+    ]);
+    let odd = tree(&[
+        ("manage.py", "setdefault('DJANGO_SETTINGS_MODULE', 'x.settings') # django"),
+        ("x/settings.py", ""),
+        ("x/wsgi.py", ""),
+        ("requirements.txt", ""),
+        ("Procfile", "celery_beat: celery -A x beat --schedule \"a: b\" # {\nweb: x"),
+    ]);
+    for project in [&library(), &two, &odd] {
+        for folder in ["library", "", "on", "null", "Ünï cödé", "3.10", "a: b # {c", "\n- x", "'\"", "root"]
+        {
+            let text = init::render(project, folder);
+            let defaults = Defaults { folder_name: folder, playbooks: &[] };
+            let loaded = load("ship.yml", &text, None, project, &defaults);
+            assert!(loaded.is_ok(), "{folder:?}\n{}\n{text}", Failure::from(loaded.unwrap_err()));
+            // Every commented key is valid too when its `# ` is taken away.
+            let active = text
+                .lines()
+                .skip(1)
+                .filter(|line| !line.contains("host: 203"))
+                .map(|line| match line.strip_prefix("# ") {
+                    Some(key)
+                        if key.split_once(':').is_some_and(|(k, _)| !k.contains([' ', '`', ',']))
+                            || key.starts_with("  ") =>
+                    {
+                        key
+                    }
+                    _ => line,
+                })
+                .collect::<Vec<_>>()
+                .join("\n");
+            let loaded = load("ship.yml", &active, None, project, &defaults);
+            assert!(loaded.is_ok(), "{folder:?}\n{}\n{active}", Failure::from(loaded.unwrap_err()));
+        }
+    }
+    assert_snapshot!(init::render(&library(), "local_library"), @r#"
+    # yaml-language-server: $schema=.ship/schema.json
+    # Every key: `ship schema`. Only `server` is required.
+
+    app: local-library
+
+    # Where the site runs. A local machine to try it on:
+    server: {provider: vagrant}
+    # A Debian or Ubuntu server of yours:
+    # server: {provider: ssh, host: 203.0.113.7, user: root}
+
+    # The names that the site answers to; without them, any.
+    # domains: [example.com, www.example.com]
+
+    # python: "3.10.2"    # found in runtime.txt
+    # django: {root: ., settings: library.settings, wsgi: library.wsgi}    # found in manage.py
+    # requirements: requirements.txt    # found
+
+    # postgres, sqlite, or external (the secret DATABASE_URL says where).
+    database: postgres
+
+    # gunicorn is sized by itself; other names are long-running commands.
+    # processes:
+    #   web: {workers: auto, timeout: 30}
+    #   worker: celery -A project worker
+
+    # Environment variables that are no secret, as text.
+    # env: {TIME_ZONE: UTC}
+    # Names only; `ship config set NAME=VALUE` sets their values on the server.
+    # secrets: [EMAIL_HOST_PASSWORD]
+    "#);
+    assert_snapshot!(init::render(&two, "two"), @r#"
+    # yaml-language-server: $schema=.ship/schema.json
+    # Every key: `ship schema`. Only `server` is required.
+
+    app: two
+
+    # Where the site runs. A local machine to try it on:
+    server: {provider: vagrant}
+    # A Debian or Ubuntu server of yours:
+    # server: {provider: ssh, host: 203.0.113.7, user: root}
+
+    # The names that the site answers to; without them, any.
+    # domains: [example.com, www.example.com]
+
+    # python: "3.11"    # without it, the distribution's
+    # manage.py is in a#: b/c too; `root` says which one is deployed.
+    # b/manage.py does not say plainly which settings module it uses: check `settings`.
+    django: {root: b, settings: x.settings}
+    # requirements: requirements.txt    # found
+
+    # postgres, sqlite, or external (the secret DATABASE_URL says where).
+    database: postgres
+
+    # gunicorn is sized by itself; other names are long-running commands.
+    # processes:
+    #   web: {workers: auto, timeout: 30}
+    #   worker: celery -A project worker
+
+    # Environment variables that are no secret, as text.
+    # env: {TIME_ZONE: UTC}
+    # Names only; `ship config set NAME=VALUE` sets their values on the server.
+    # secrets: [EMAIL_HOST_PASSWORD]
+    "#);
+}
+
+#[test]
+fn other_files_are_read_with_the_same_errors() {
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    #[serde(rename_all = "lowercase", deny_unknown_fields)]
+    enum Task {
+        Package { name: String },
+        Apt(Vec<String>),
+        Nothing,
+    }
+    let read = |text| from_str::<Vec<Task>>("redis.yml", text);
+    assert_eq!(
+        read("- package: {name: redis}\n- apt: [a, b]\n- nothing\n").unwrap(),
+        [Task::Package { name: "redis".into() }, Task::Apt(vec!["a".into(), "b".into()]), Task::Nothing]
+    );
+    let refused = |text| Failure::from(read(text).unwrap_err()).to_string();
+    assert_snapshot!(refused("- package: {nam: redis}\n"), @r"
+    error: redis.yml has 2 problems
+
+    redis.yml:1:3: `name` is missing in `[0].package`
+      |
+    1 | - package: {nam: redis}
+      |   ^^^^^^^
+
+    redis.yml:1:13: unknown key `nam` in `[0].package`
+      |
+    1 | - package: {nam: redis}
+      |             ^^^
+    hint: did you mean `name`?
+    hint: `[0].package` takes name
+    ");
+    assert_snapshot!(refused("- packge: {name: redis}\n"), @r"
+    error: redis.yml:1:3: unknown key `packge`
+      |
+    1 | - packge: {name: redis}
+      |   ^^^^^^
+    hint: did you mean `package`?
+    hint: one of package, apt, nothing
+    ");
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_read_without_a_panic(text in "[ -~\n\té世]{0,120}") {
+        if let Err(error) = load_in(&text, None) {
+            let _ = Failure::from(error).to_string();
+        }
+    }
+
+    #[test]
+    fn any_mutilated_file_is_read_without_a_panic(at in 0..FULL.len(), junk in "[\\[\\]{}:,#&*!|>'\"%@`\\-?~ \n\t]{0,3}", skip in 0usize..6) {
+        let mut text = FULL.get(..at).unwrap_or("").to_owned();
+        text.push_str(&junk);
+        text.push_str(FULL.get(at + skip..).unwrap_or(""));
+        if let Err(error) = load_in(&text, Some("staging")) {
+            let _ = Failure::from(error).to_string();
+        }
+    }
+}
+
+mod schema_agrees {
+    //! The schema and the reader must take the same files; a validator of the keywords in use is enough.
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn takes(schema: &Value, value: &Value) -> bool {
+        let kind = match value {
+            Value::Null => "null",
+            Value::Bool(_) => "boolean",
+            Value::Number(n) if n.is_f64() => "number",
+            Value::Number(_) => "integer",
+            Value::String(_) => "string",
+            Value::Array(_) => "array",
+            Value::Object(_) => "object",
+        };
+        let Value::Object(keywords) = schema else { return schema != &Value::Bool(false) };
+        keywords.iter().all(|(keyword, rule)| match keyword.as_str() {
+            "type" => {
+                let is = |name: &Value| name == kind || (name == "number" && kind == "integer");
+                rule.as_array().map_or_else(|| is(rule), |names| names.iter().any(is))
+            }
+            "const" => rule == value,
+            "enum" => rule.as_array().unwrap().contains(value),
+            "oneOf" => rule.as_array().unwrap().iter().filter(|rule| takes(rule, value)).count() == 1,
+            "anyOf" => rule.as_array().unwrap().iter().any(|rule| takes(rule, value)),
+            "required" => value.as_object().is_none_or(|map| {
+                rule.as_array().unwrap().iter().all(|key| map.contains_key(key.as_str().unwrap()))
+            }),
+            "items" => value.as_array().is_none_or(|items| items.iter().all(|item| takes(rule, item))),
+            "minItems" => value.as_array().is_none_or(|items| items.len() as u64 >= rule.as_u64().unwrap()),
+            "minimum" => value.as_f64().is_none_or(|n| n >= rule.as_f64().unwrap()),
+            "maximum" => value.as_f64().is_none_or(|n| n <= rule.as_f64().unwrap()),
+            "properties" => value.as_object().is_none_or(|map| {
+                rule.as_object()
+                    .unwrap()
+                    .iter()
+                    .all(|(key, rule)| map.get(key).is_none_or(|value| takes(rule, value)))
+            }),
+            "additionalProperties" => value.as_object().is_none_or(|map| {
+                let own = keywords.get("properties").and_then(Value::as_object);
+                map.iter()
+                    .filter(|(key, _)| own.is_none_or(|own| !own.contains_key(*key)))
+                    .all(|(_, value)| takes(rule, value))
+            }),
+            "pattern" | "propertyNames" | "format" => true,
+            "$schema" | "title" | "description" | "default" | "examples" => true,
+            other => panic!("the keyword `{other}` is new: teach it to this test"),
+        })
+    }
+
+    #[test]
+    fn on_what_is_a_valid_file() {
+        let schema: Value = serde_json::from_str(&schema::json_schema()).unwrap();
+        for (text, valid) in [
+            (FULL, true),
+            ("server: {provider: vagrant}", true),
+            ("server: {provider: ssh, host: a}", true),
+            ("server: {provider: vagrant}\ndomains:\n", true),
+            ("server: {provider: vagrant}\nrequirements: requirements.txt", true),
+            ("server: {provider: vagrant}\nprocesses: {web: {workers: auto}, beat: celery beat}", true),
+            ("server: {provider: vagrant}\nenvironments: {a: {server: {memory: 512}}}", true),
+            ("app: x", false),
+            ("server: {provider: ssh}", false),
+            ("server: {provider: ssh, host: a, box: b}", false),
+            ("server: {provider: vagrant, host: b}", false),
+            ("server: {provider: ec2}", false),
+            ("server: {provider: vagrant, memory: 1}", false),
+            ("server: {provider: vagrant}\ndomains: x", false),
+            ("server: {provider: vagrant}\ncolour: x", false),
+            ("server: {provider: vagrant}\nenv: {A: [x]}", false),
+            ("server: {provider: vagrant}\nenv: {A: }", false),
+            ("server: {provider: vagrant}\nprocesses: {web: {workers: none}}", false),
+            ("server: {provider: vagrant}\nprocesses: {beat: [x]}", false),
+            ("server: {provider: vagrant}\nprocesses: {web: gunicorn}", false),
+            ("server: {provider: vagrant}\ndatabase: mysql", false),
+            ("server: {provider: vagrant}\nenvironments: {a: {server: {disk: 512}}}", false),
+            ("server: {provider: vagrant}\nenvironments: {a: {colour: red}}", false),
+        ] {
+            let value: Value = from_str("ship.yml", text).unwrap();
+            let loaded = load_in(text, None);
+            assert_eq!(loaded.is_ok(), valid, "ship: {text} {loaded:?}");
+            assert_eq!(takes(&schema, &value), valid, "schema: {text}\n{schema:#}");
+        }
+    }
+
+    #[test]
+    fn on_every_key() {
+        let schema: Value = serde_json::from_str(&schema::json_schema()).unwrap();
+        let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        let mut fields: Vec<&str> = de::fields_of::<Spec>().to_vec();
+        fields.sort_unstable();
+        let mut properties = names(&schema["properties"]);
+        properties.sort();
+        assert_eq!(properties, fields);
+        assert_eq!(schema["required"], serde_json::json!(["server"]));
+        for (name, property) in schema["properties"].as_object().unwrap() {
+            assert!(property["description"].is_string(), "`{name}` has no description");
+        }
+    }
+}

@@ -1,0 +1,645 @@
+//! From `ship.yml` as written to the validated [`Config`], with every default filled in.
+//!
+//! Invariant: a value that gets past this module can be put into a unit, a site or a path by its
+//! template without asking again what it may hold.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use super::error::Problem;
+use super::spec::{
+    DatabaseSpec, DjangoSpec, OneOrMany, ProcessesSpec, ServerSpec, Spec, SshSpec, VagrantProviderSpec,
+    VagrantSpec, Workers,
+};
+use super::yaml::Node;
+use super::{
+    Config, Database, Defaults, Django, PlaybookRef, PythonWish, Server, SshServer, VagrantProvider,
+    VagrantServer, Web,
+};
+use crate::nearest::nearest;
+use crate::project::{Project, ProjectError, Root, is_dotted, join, parse_version};
+
+/// Names that are users, groups, databases or services of a Debian server already.
+const TAKEN: [&str; 24] = [
+    "adm",
+    "admin",
+    "backup",
+    "bin",
+    "daemon",
+    "games",
+    "list",
+    "mail",
+    "man",
+    "messagebus",
+    "news",
+    "nginx",
+    "nobody",
+    "postgres",
+    "proxy",
+    "root",
+    "ship",
+    "sshd",
+    "sudo",
+    "sync",
+    "sys",
+    "uucp",
+    "vagrant",
+    "www-data",
+];
+
+/// The longest name of an app or a worker.
+const LONGEST_NAME: usize = 30;
+
+/// What a check needs to know beside the file.
+pub(super) struct Around<'a> {
+    pub(super) file: &'a str,
+    pub(super) environment: Option<&'a str>,
+    pub(super) project: &'a Project,
+    pub(super) defaults: &'a Defaults<'a>,
+}
+
+/// Makes a folder's name a valid name of an app.
+pub fn app_name(folder: &str) -> String {
+    let mut name = String::new();
+    for c in folder.to_lowercase().chars() {
+        match c {
+            'a'..='z' | '0'..='9' => name.push(c),
+            _ if !name.is_empty() && !name.ends_with('-') => name.push('-'),
+            _ => {}
+        }
+    }
+    if name.starts_with(|c: char| c.is_ascii_digit()) || TAKEN.contains(&name.trim_end_matches('-')) {
+        name.insert_str(0, "app-");
+    }
+    name.truncate(LONGEST_NAME);
+    let name = name.trim_end_matches('-');
+    if name.is_empty() { "app".to_owned() } else { name.to_owned() }
+}
+
+/// Checks what was written; the config counts only if there are no problems.
+pub(super) fn validate(spec: Spec, root: &Node, around: &Around<'_>) -> (Option<Config>, Vec<Problem>) {
+    let mut check = Check { root, problems: Vec::new() };
+    let database = spec.database.map_or(Database::Postgres, database);
+    let env = check.env(spec.env.unwrap_or_default(), database);
+    let secrets = check.secrets(spec.secrets.unwrap_or_default(), &env, database);
+    let (web, workers) = check.processes(spec.processes.unwrap_or_default(), spec.upload_limit);
+    let app = check.app(spec.app, around);
+    let server = check.server(spec.server);
+    let domains = check.domains(spec.domains.unwrap_or_default());
+    let python = check.python(spec.python, around);
+    let playbooks = check.playbooks(spec.playbooks.unwrap_or_default(), around);
+    let keep_releases = check.number(&["keep"], spec.keep, 5, 2..=100, "releases");
+    let django = check.django(spec.django, spec.requirements, around);
+    let config = django.map(|django| Config {
+        app,
+        environment: around.environment.map(str::to_owned),
+        server,
+        domains,
+        python,
+        django,
+        database,
+        web,
+        workers,
+        env,
+        secrets,
+        playbooks,
+        keep_releases,
+    });
+    (config, check.problems)
+}
+
+fn database(spec: DatabaseSpec) -> Database {
+    match spec {
+        DatabaseSpec::Postgres => Database::Postgres,
+        DatabaseSpec::Sqlite => Database::Sqlite,
+        DatabaseSpec::External => Database::External,
+    }
+}
+
+struct Check<'a> {
+    root: &'a Node,
+    problems: Vec<Problem>,
+}
+
+impl Check<'_> {
+    /// The node at `path`, or the innermost one on the way there.
+    fn node(&self, path: &[&str]) -> &Node {
+        path.iter().fold(self.root, |node, key| match key.parse::<usize>() {
+            Ok(index) => node.element(index).or_else(|| node.get(key)).unwrap_or(node),
+            Err(_) => node.get(key).unwrap_or(node),
+        })
+    }
+
+    /// Blames the value at `path`.
+    fn value(&mut self, path: &[&str], message: impl AsRef<str>, hints: impl IntoIterator<Item = String>) {
+        let node = self.node(path);
+        let message = format!("`{}`: {}", node.path, message.as_ref());
+        let problem = Problem::new(message).at(node.span.clone(), node.path.clone());
+        self.problems.push(hints.into_iter().fold(problem, Problem::hint));
+    }
+
+    /// Blames the key at `path`.
+    fn key(&mut self, path: &[&str], message: impl AsRef<str>, hints: impl IntoIterator<Item = String>) {
+        let node = self.node(path);
+        let message = format!("`{}`: {}", node.path, message.as_ref());
+        let problem = Problem::new(message).at(node.key_span.clone(), node.path.clone());
+        self.problems.push(hints.into_iter().fold(problem, Problem::hint));
+    }
+
+    /// Blames the value at `path` if it was written, else the project.
+    fn project(&mut self, path: &[&str], written: bool, error: ProjectError) {
+        if written {
+            self.value(path, error.message, error.hints);
+        } else {
+            let problem = Problem::new(error.message);
+            self.problems.push(error.hints.into_iter().fold(problem, Problem::hint));
+        }
+    }
+
+    fn number(
+        &mut self,
+        path: &[&str],
+        written: Option<u32>,
+        default: u32,
+        range: RangeInclusive<u32>,
+        unit: &str,
+    ) -> u32 {
+        let number = written.unwrap_or(default);
+        if !range.contains(&number) {
+            let (least, most) = (range.start(), range.end());
+            self.value(path, format!("{number} is not from {least} to {most} {unit}"), []);
+        }
+        number
+    }
+
+    /// A text for a command line or a configuration file of one line.
+    fn word(&mut self, path: &[&str], text: &str, what: &str) {
+        if text.is_empty() {
+            self.value(path, format!("{what} is empty"), []);
+        } else if text.starts_with('-') {
+            self.value(path, format!("{what} can't start with a dash"), []);
+        } else if text.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'')) {
+            self.value(path, format!("{what} can't hold spaces, quotes or control characters"), []);
+        }
+    }
+
+    fn app(&mut self, written: Option<String>, around: &Around<'_>) -> String {
+        let Some(app) = written else { return app_name(around.defaults.folder_name) };
+        let suggestion = || [format!("such as `app: {}`", app_name(&app))];
+        if !is_name(&app) {
+            self.value(
+                &["app"],
+                format!("`{app}` is not a name of lowercase letters, digits and dashes, starting with a letter, at most {LONGEST_NAME} long"),
+                suggestion(),
+            );
+        } else if TAKEN.contains(&app.as_str()) {
+            self.value(&["app"], format!("`{app}` is a user or service of the server itself"), suggestion());
+        }
+        app
+    }
+
+    fn server(&mut self, spec: ServerSpec) -> Server {
+        match spec {
+            ServerSpec::Ssh(ssh) => Server::Ssh(self.ssh(ssh)),
+            ServerSpec::Vagrant(vagrant) => Server::Vagrant(self.vagrant(vagrant)),
+        }
+    }
+
+    fn ssh(&mut self, spec: SshSpec) -> SshServer {
+        let path = ["server", "host"];
+        match spec.host.split_once('@') {
+            Some((user, host)) => self.value(
+                &path,
+                "the login name goes into a key of its own",
+                [format!("`host: {host}` and `user: {user}`")],
+            ),
+            None if spec.host.contains("://") || spec.host.contains('/') => {
+                self.value(&path, "a host name or an address, not a URL", []);
+            }
+            None => self.word(&path, &spec.host, "the host"),
+        }
+        if let Some(user) = &spec.user {
+            self.word(&["server", "user"], user, "the login name");
+        }
+        if spec.port == Some(0) {
+            self.value(&["server", "port"], "0 is not a port", []);
+        }
+        if let Some(key) = &spec.key
+            && (key.is_empty() || key.contains(char::is_control))
+        {
+            self.value(&["server", "key"], "not a file name", []);
+        }
+        SshServer { host: spec.host, user: spec.user, port: spec.port, key: spec.key }
+    }
+
+    fn vagrant(&mut self, spec: VagrantSpec) -> VagrantServer {
+        if let Some(name) = &spec.vagrant_box {
+            self.word(&["server", "box"], name, "the name of the box");
+        }
+        VagrantServer {
+            provider: match spec.vagrant_provider {
+                None | Some(VagrantProviderSpec::Auto) => VagrantProvider::Auto,
+                Some(VagrantProviderSpec::Lxc) => VagrantProvider::Lxc,
+                Some(VagrantProviderSpec::Virtualbox) => VagrantProvider::Virtualbox,
+                Some(VagrantProviderSpec::Libvirt) => VagrantProvider::Libvirt,
+            },
+            vagrant_box: spec.vagrant_box,
+            memory_mb: self.number(&["server", "memory"], spec.memory, 1024, 256..=1_048_576, "MiB"),
+            cpus: self.number(&["server", "cpus"], spec.cpus, 1, 1..=256, "processors"),
+        }
+    }
+
+    fn domains(&mut self, written: Vec<String>) -> Vec<String> {
+        let mut domains: Vec<String> = Vec::new();
+        for (index, text) in written.iter().enumerate() {
+            let domain = text.to_lowercase();
+            let index = index.to_string();
+            let path = ["domains", index.as_str()];
+            match domain_problem(&domain) {
+                Some((message, hint)) => self.value(&path, format!("`{text}` {message}"), hint),
+                None if domains.contains(&domain) => {
+                    self.value(&path, format!("`{domain}` is there twice"), []);
+                }
+                None => {}
+            }
+            domains.push(domain);
+        }
+        domains
+    }
+
+    fn python(&mut self, written: Option<String>, around: &Around<'_>) -> PythonWish {
+        let Some(text) = written else {
+            return match &around.project.python {
+                Some(found) => {
+                    PythonWish::Version { version: found.value.clone(), origin: found.origin.clone() }
+                }
+                None => PythonWish::Distribution,
+            };
+        };
+        let quoted =
+            "write `python: \"3.10\"` if you meant 3.10: without quotes YAML tools turn 3.10 into 3.1";
+        match parse_version(&text) {
+            Some(version) if version.major == 3 && version.minor >= 6 => {}
+            Some(version) if version.major == 3 && version.minor < 3 => {
+                self.value(
+                    &["python"],
+                    format!("Python {version} is too old for Django"),
+                    [quoted.to_owned()],
+                );
+            }
+            Some(version) => self.value(&["python"], format!("Python {version} can't be installed"), []),
+            None => self.value(
+                &["python"],
+                format!("`{text}` is not a version"),
+                ["such as `python: \"3.11\"` or `python: \"3.11.4\"`".to_owned()],
+            ),
+        }
+        PythonWish::Version { version: text, origin: around.file.to_owned() }
+    }
+
+    fn processes(
+        &mut self,
+        spec: ProcessesSpec,
+        upload_limit: Option<u32>,
+    ) -> (Web, BTreeMap<String, String>) {
+        for (name, command) in &spec.workers {
+            let path = ["processes", name.as_str()];
+            if !is_name(name) {
+                self.key(
+                    &path,
+                    format!("a process is named with lowercase letters, digits and dashes, starting with a letter, at most {LONGEST_NAME} long"),
+                    [format!("such as `{}`", app_name(name))],
+                );
+            }
+            if command.trim().is_empty() {
+                self.value(&path, "the command is empty", []);
+            } else if command.contains(char::is_control) {
+                self.value(&path, "the command must be one line", []);
+            }
+        }
+        let (workers, timeout) = spec.web.map_or((None, None), |web| (web.workers, web.timeout));
+        let web = Web {
+            workers: match workers {
+                None | Some(Workers::Auto) => None,
+                Some(Workers::Exactly(number)) => Some(number),
+            },
+            timeout_s: self.number(&["processes", "web", "timeout"], timeout, 30, 1..=3600, "seconds"),
+            max_upload_mb: self.number(&["upload_limit"], upload_limit, 20, 1..=10_240, "MiB"),
+        };
+        (web, spec.workers)
+    }
+
+    fn env(&mut self, env: BTreeMap<String, String>, database: Database) -> BTreeMap<String, String> {
+        for (name, value) in &env {
+            let path = ["env", name.as_str()];
+            if let Some((message, hint)) = name_problem(name, database) {
+                self.key(&path, message, hint);
+            }
+            if value.contains('\0') {
+                self.value(&path, "a value can't hold a NUL", []);
+            }
+        }
+        env
+    }
+
+    fn secrets(
+        &mut self,
+        mut secrets: Vec<String>,
+        env: &BTreeMap<String, String>,
+        database: Database,
+    ) -> Vec<String> {
+        for (index, name) in secrets.iter().enumerate() {
+            let text = index.to_string();
+            let path = ["secrets", text.as_str()];
+            if let Some((before, _)) = name.split_once('=') {
+                self.value(
+                    &path,
+                    "only the names of secrets stand here, never a value",
+                    [format!("`secrets: [{before}]`, and `ship config set {before}=…` for the value")],
+                );
+            } else if let Some((message, hint)) = name_problem(name, database) {
+                self.value(&path, format!("`{name}` {message}"), hint);
+            } else if env.contains_key(name) {
+                let line = self.node(&["env", name]).path.clone();
+                self.value(
+                    &path,
+                    format!("`{name}` is both a secret and in `{line}`"),
+                    ["keep it in one of them".to_owned()],
+                );
+            } else if secrets.iter().take(index).any(|other| other == name) {
+                self.value(&path, format!("`{name}` is there twice"), []);
+            }
+        }
+        let url = "DATABASE_URL";
+        if database == Database::External && !env.contains_key(url) && !secrets.iter().any(|name| name == url)
+        {
+            secrets.push(url.to_owned());
+        }
+        secrets
+    }
+
+    fn playbooks(&mut self, written: Vec<String>, around: &Around<'_>) -> Vec<PlaybookRef> {
+        let known = around.defaults.playbooks;
+        let mut playbooks = Vec::new();
+        for (index, text) in written.into_iter().enumerate() {
+            let index = index.to_string();
+            let path = ["playbooks", index.as_str()];
+            if !text.contains('/') && !text.ends_with(".yml") && !text.ends_with(".yaml") {
+                if !known.is_empty() && !known.contains(&text.as_str()) {
+                    let near = nearest(&text, known.iter().copied());
+                    let near = near.map(|near| format!("did you mean `{near}`?"));
+                    let list = format!("ship's own: {}; a file is written `./{text}.yml`", known.join(", "));
+                    self.value(&path, format!("no playbook `{text}`"), near.into_iter().chain([list]));
+                }
+                playbooks.push(PlaybookRef::Builtin(text));
+                continue;
+            }
+            if let Some(file) = self.file(&path, &text, around.project) {
+                playbooks.push(PlaybookRef::File(file));
+            }
+        }
+        playbooks
+    }
+
+    /// A file of the project, without `./`.
+    fn file(&mut self, path: &[&str], text: &str, project: &Project) -> Option<String> {
+        if let Some(problem) = outside(text) {
+            self.value(path, format!("`{text}` {problem}"), []);
+            return None;
+        }
+        let file = join(".", text);
+        if !project.has_file(&file) {
+            let near = nearest(&file, project.files()).map(|near| format!("did you mean `{near}`?"));
+            self.value(path, format!("`{file}` is not a file of the project"), near);
+            return None;
+        }
+        Some(file)
+    }
+
+    fn django(
+        &mut self,
+        spec: Option<DjangoSpec>,
+        requirements: Option<OneOrMany>,
+        around: &Around<'_>,
+    ) -> Option<Django> {
+        let project = around.project;
+        let spec = spec.unwrap_or(DjangoSpec { root: None, settings: None, wsgi: None, health: None });
+        let health = self.health(spec.health);
+        let named = self.requirements(requirements, project);
+        let root = self.django_root(spec.root, project)?;
+        let settings = match project.settings(root, spec.settings.as_deref()) {
+            Ok(settings) => Some(settings),
+            Err(error) => {
+                self.project(&["django", "settings"], spec.settings.is_some(), error);
+                None
+            }
+        };
+        let wsgi = match (spec.wsgi, &settings) {
+            (Some(wsgi), _) => self.wsgi(wsgi, root, project),
+            (None, Some(settings)) => match project.wsgi(root, settings) {
+                Ok(wsgi) => Some(wsgi),
+                Err(error) => {
+                    self.project(&["django", "wsgi"], false, error);
+                    None
+                }
+            },
+            (None, None) => None,
+        };
+        let requirements = named.unwrap_or_else(|| project.requirements_for(root));
+        if requirements.is_empty() {
+            self.problems.push(no_requirements(project));
+        }
+        Some(Django { root: root.dir.clone(), settings: settings?, wsgi: wsgi?, requirements, health })
+    }
+
+    fn django_root<'p>(&mut self, written: Option<String>, project: &'p Project) -> Option<&'p Root> {
+        let path = ["django", "root"];
+        if let Some(problem) = written.as_deref().and_then(outside) {
+            self.value(&path, problem, []);
+            return None;
+        }
+        let wanted = written.map(|text| {
+            let dir = join(".", &text);
+            if dir.is_empty() { ".".to_owned() } else { dir }
+        });
+        match project.root(wanted.as_deref()) {
+            Ok(root) => Some(root),
+            Err(error) => {
+                self.project(&path, wanted.is_some(), error);
+                None
+            }
+        }
+    }
+
+    fn wsgi(&mut self, text: String, root: &Root, project: &Project) -> Option<String> {
+        let (module, callable) = text.split_once(':').unwrap_or((&text, "application"));
+        if is_dotted(module) && is_dotted(callable) && project.has_module(root, module) {
+            return Some(text);
+        }
+        let known = || root.wsgi_modules.iter().map(String::as_str);
+        let mut hints = Vec::new();
+        match module.rsplit_once('.') {
+            Some((package, name)) if project.has_module(root, package) => {
+                hints.push(format!("did you mean `{package}:{name}`?"));
+            }
+            Some(_) | None => {
+                hints.extend(nearest(module, known()).map(|near| format!("did you mean `{near}`?")));
+            }
+        }
+        if !root.wsgi_modules.is_empty() {
+            hints.push(format!("WSGI modules here: {}", root.wsgi_modules.join(", ")));
+        }
+        self.value(&["django", "wsgi"], format!("`{text}` is not a module of the project"), hints);
+        None
+    }
+
+    fn health(&mut self, written: Option<String>) -> String {
+        let Some(health) = written else { return "/".to_owned() };
+        let path = ["django", "health"];
+        if !health.starts_with('/') {
+            self.value(
+                &path,
+                format!("`{health}` does not start with `/`"),
+                [format!("`health: /{health}`")],
+            );
+        } else if !health.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '\\')) {
+            self.value(&path, "spaces, quotes and letters beyond ASCII are written as %XX in a path", []);
+        }
+        health
+    }
+
+    fn requirements(&mut self, written: Option<OneOrMany>, project: &Project) -> Option<Vec<String>> {
+        let written = written?;
+        if written.items.is_empty() {
+            self.value(&["requirements"], "the list is empty", []);
+        }
+        let mut files = Vec::new();
+        for (index, text) in written.items.iter().enumerate() {
+            let index = index.to_string();
+            let path: &[&str] = if written.listed { &["requirements", &index] } else { &["requirements"] };
+            // The name stands in for a file that is missing: one problem is enough.
+            files.push(self.file(path, text, project).unwrap_or_else(|| text.clone()));
+        }
+        if files.is_empty() {
+            files.push(String::new())
+        }
+        Some(files)
+    }
+}
+
+fn no_requirements(project: &Project) -> Problem {
+    match &project.export {
+        Some(found) => Problem::new(format!(
+            "the project has {} but no requirements file, which this version installs from",
+            found.origin
+        ))
+        .hint(format!("write one with `{}`", found.value)),
+        None => Problem::new("the project has no requirements file: nothing says that it needs Django")
+            .hint("`pip freeze > requirements.txt` in its virtual environment writes one")
+            .hint("if it is called otherwise: `requirements: path/to/file.txt`"),
+    }
+}
+
+/// Whether `text` names an app, a process or an environment.
+pub(super) fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.len() <= LONGEST_NAME
+        && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
+
+/// Why a path can't be one inside the project.
+fn outside(text: &str) -> Option<&'static str> {
+    if text.is_empty() {
+        Some("is empty")
+    } else if text.starts_with(['/', '~']) {
+        Some("must be relative to the project")
+    } else if text.split('/').any(|part| part == "..") {
+        Some("must be inside the project")
+    } else if text.contains(|c: char| c.is_control() || c == '\\') {
+        Some("can't hold backslashes or control characters")
+    } else {
+        None
+    }
+}
+
+/// Why an environment variable can't have this name.
+fn name_problem(name: &str, database: Database) -> Option<(&'static str, Option<String>)> {
+    let valid = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    match name {
+        _ if !valid => Some((
+            "an environment variable is named with letters, digits and `_`, not starting with a digit",
+            None,
+        )),
+        "NOTIFY_SOCKET" | "LISTEN_FDS" | "LISTEN_PID" | "LISTEN_FDNAMES" => {
+            Some(("systemd sets this one for each process; a value here would break the start", None))
+        }
+        "DATABASE_URL" if database != Database::External => Some((
+            "ship sets this one itself",
+            Some("`database: external` if the database is elsewhere".to_owned()),
+        )),
+        _ => None,
+    }
+}
+
+/// Why a text is not a host name, with what to write instead.
+fn domain_problem(domain: &str) -> Option<(&'static str, Option<String>)> {
+    let bare = domain.split_once("://").map_or(domain, |(_, rest)| rest);
+    let bare = bare.split(['/', ':']).next().unwrap_or(bare).trim_end_matches('.');
+    if domain.is_empty() {
+        return Some(("is empty", None));
+    }
+    if domain.starts_with("*.") {
+        return Some(("is a wildcard, which is not in this version", Some("list each name".to_owned())));
+    }
+    if !domain.is_ascii() {
+        return Some(("has letters beyond ASCII", Some("write it as it is in DNS, with `xn--`".to_owned())));
+    }
+    let label = |text: &str| {
+        (1..=63).contains(&text.len())
+            && !text.starts_with('-')
+            && !text.ends_with('-')
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let is_host = |text: &str| text.len() <= 253 && text.split('.').all(label);
+    if domain != bare && is_host(bare) {
+        return Some(("is more than a host name", Some(format!("write `{bare}`"))));
+    }
+    if !is_host(domain) {
+        return Some(("is not a host name", Some("such as `library.example.com`".to_owned())));
+    }
+    let number = domain.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    number.then(|| {
+        ("is an address, not a name", Some("without `domains` the site answers to any name".to_owned()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folder_names_become_app_names() {
+        for (folder, app) in [
+            ("library", "library"),
+            ("Django Local_Library", "django-local-library"),
+            ("42", "app-42"),
+            ("...", "app"),
+            ("", "app"),
+            ("Bücherei", "b-cherei"),
+            ("postgres", "app-postgres"),
+            ("-x-", "x"),
+            ("a-very-long-folder-name-that-never-ends", "a-very-long-folder-name-that-n"),
+        ] {
+            assert_eq!(app_name(folder), app, "{folder}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_folder_gives_a_valid_name(folder in "\\PC*") {
+            let name = app_name(&folder);
+            proptest::prop_assert!(is_name(&name) && !TAKEN.contains(&name.as_str()), "{}", name);
+        }
+    }
+}
