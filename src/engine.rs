@@ -81,14 +81,11 @@ impl Desired {
         let context =
             Context { config: &self.config, source: &self.source, templates: &self.templates, vars: &vars };
         let [before, after] = self.resources(&vars)?;
-        let mut changes = resources::diff_all(&before, facts).map_err(diff_failure)?;
+        let mut changes = Vec::new();
+        resources::diff_into(&mut changes, &before, facts).map_err(diff_failure)?;
         let (release_changes, release) = release::plan(&context, facts, &changes).map_err(release_failure)?;
         changes.extend(release_changes);
-        for resource in &after {
-            changes.extend(resource.diff(facts).map_err(diff_failure)?);
-            let reactions = resource.react(facts, &changes);
-            changes.extend(reactions);
-        }
+        resources::diff_into(&mut changes, &after, facts).map_err(diff_failure)?;
         // Packages of the second half join the one transaction of the first.
         let mut changes = resources::package::merge(changes, &facts.broken_packages);
         if let Some(release) = &release {
@@ -298,6 +295,31 @@ pub async fn up(session: &Session, desired: &Desired, project: &Path, ui: &Ui) -
         .hint("does another deploy run all the time?"))
 }
 
+/// Restarts the live release with the environment as it is now, as a release of its own.
+pub async fn restart_with_config(
+    session: &Session,
+    desired: &Desired,
+    project: &Path,
+    what: &str,
+    ui: &Ui,
+) -> Result<Option<u32>, Failure> {
+    let asks = release::asks(&desired.config, &desired.source.tree).into_iter().collect();
+    for _ in 0..3 {
+        let facts = settled(session, &asks, &desired.config, ui).await?;
+        let vars = desired.vars(&Layout::usual());
+        let context =
+            Context { config: &desired.config, source: &desired.source, templates: &desired.templates, vars: &vars };
+        let changes = release::config_change(&context, &facts, what).map_err(release_failure)?;
+        let planned = Planned { plan: Plan { changes }, release: None };
+        match apply(session, desired, &facts, &planned, project, ui).await? {
+            Applied::Done => return Ok(Some(facts.app.next_number())),
+            Applied::Again => {}
+        }
+    }
+    Err(Failure::failed("Django answers otherwise with this config than the live release did")
+        .hint("`ship up` puts it live together with what depends on it"))
+}
+
 /// What `up` did.
 #[derive(Debug, Default)]
 pub struct Outcome {
@@ -322,7 +344,8 @@ async fn settled(session: &Session, asks: &BTreeSet<Ask>, config: &Config, ui: &
             running.since
         ));
         let script = attach_script(&config.app, &running.id, 0);
-        let mut follower = Follower::new(&BTreeMap::new(), ui);
+        let titles = BTreeMap::new();
+        let mut follower = Follower::new(&titles, ui);
         session.stream(Exec::as_root(&script), &mut |stream, piece| follower.take(stream, piece)).await?;
         ui.idle();
     }
@@ -396,13 +419,13 @@ async fn apply(
 fn ended(end: End, follower: &Follower<'_>, planned: &Planned) -> Result<Applied, Failure> {
     match end {
         End::Code(0) => Ok(Applied::Done),
-        End::Code(code) if code == release::ANSWER_DIFFERS && follower.failed_release => Ok(Applied::Again),
+        End::Code(code) if code == release::ANSWER_DIFFERS && follower.answer_differs => Ok(Applied::Again),
         End::Busy | End::Stale => Ok(Applied::Again),
         End::Code(code) => {
-            let live = planned.release.is_some();
+            let of_release = follower.step().and_then(|index| planned.plan.changes.get(index)).is_some_and(|change| change.id.kind == "release");
             let failure = Failure::failed(format!("`{}` failed (exit {code})", follower.current()))
                 .detail(follower.tail());
-            Err(if live && follower.failed_release {
+            Err(if of_release {
                 failure.hint("the site is as it was; mend the cause and run `ship up` again")
             } else {
                 failure.hint("`ship up` carries on from here; -v shows all that the steps print")
@@ -419,7 +442,7 @@ struct Follower<'a> {
     current: Option<(String, u64)>,
     lines: Vec<String>,
     began: bool,
-    failed_release: bool,
+    answer_differs: bool,
     end: Option<End>,
 }
 
@@ -432,7 +455,7 @@ impl<'a> Follower<'a> {
             current: None,
             lines: Vec::new(),
             began: false,
-            failed_release: false,
+            answer_differs: false,
             end: None,
         }
     }
@@ -443,6 +466,11 @@ impl<'a> Follower<'a> {
 
     fn current(&self) -> String {
         self.current.as_ref().map_or_else(|| "the first step".into(), |(step, _)| self.title(step))
+    }
+
+    /// The index of the current step's change.
+    fn step(&self) -> Option<usize> {
+        self.current.as_ref()?.0.parse::<usize>().ok()?.checked_sub(1)
     }
 
     /// The last lines of the current step.
@@ -473,7 +501,7 @@ impl<'a> Follower<'a> {
                     let again = code == release::ANSWER_DIFFERS && title.starts_with("ask Django");
                     let took = Duration::from_millis(at_ms.saturating_sub(began));
                     self.ui.step_done(&title, took, code == 0 || again);
-                    self.failed_release = code != 0;
+                    self.answer_differs = again;
                 }
                 Event::End(end) => {
                     self.end = Some(end);

@@ -251,6 +251,7 @@ struct Item {
     why: String,
     /// Repeats the item for each value of a list, as `item`.
     each: Option<String>,
+    brought_by: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -394,7 +395,8 @@ impl Reader<'_> {
         } else if let Some(paths) = &item.absent {
             for path in self.texts(paths)? {
                 let path = self.path(&path)?;
-                out.push(Box::new(Absent { path, why: why.clone() }));
+                let brought_by = item.brought_by.as_ref().map(|name| self.text(name)).transpose()?;
+                out.push(Box::new(Absent { path, why: why.clone(), brought_by }));
             }
         } else if let Some(name) = &item.user {
             out.push(Box::new(User {

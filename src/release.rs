@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::apply::{heredoc, wait_for_upload};
 use crate::config::{Config, Database};
-use crate::facts::app::{App, Build};
+use crate::facts::app::{App, Build, Record};
 use crate::facts::{Ask, Facts};
 use crate::plan::{Action, Change, ResourceId};
 use crate::playbook::{TemplateError, Templates, Vars};
@@ -203,7 +203,7 @@ pub fn plan(context: &Context<'_>, facts: &Facts, before: &[Change]) -> Result<(
     }
     reasons.retain(|reason| !reason.is_empty());
 
-    let steps = Steps { context, app, number, venv: &venv, recipe: &recipe, layout: &layout };
+    let steps = Steps { context, app, number, venv: &venv, recipe: &recipe, layout: &layout, record: code_record(source) };
     let mut changes = Vec::new();
     if let Some(delta) = &upload {
         changes.push(steps.upload(delta, &reasons.join("; ")));
@@ -229,6 +229,7 @@ pub fn finish(context: &Context<'_>, facts: &Facts, release: &Release) -> Result
         venv: &venv,
         recipe: &recipe,
         layout: &layout,
+        record: code_record(context.source),
     };
     let mut changes = Vec::new();
     if layout.static_root.is_some() {
@@ -238,6 +239,50 @@ pub fn finish(context: &Context<'_>, facts: &Facts, release: &Release) -> Result
     changes.push(steps.switch());
     changes.push(steps.record());
     Ok(changes)
+}
+
+/// A release of the live code with the environment as it is now: no upload, no packages, no migrations.
+pub fn config_change(context: &Context<'_>, facts: &Facts, what: &str) -> Result<Vec<Change>, ReleaseError> {
+    let app = &facts.app;
+    let Some((live, build)) = app.live() else { return Ok(Vec::new()) };
+    check_secrets(context.config, app)?;
+    let layout = build
+        .answer
+        .as_deref()
+        .and_then(|answer| serde_json::from_str(answer).ok())
+        .unwrap_or_else(Layout::usual);
+    let record = app.releases.iter().rev().find(|record| record.number == live);
+    let record = Record {
+        number: app.next_number(),
+        at: String::new(),
+        who: context.source.who.clone(),
+        commit: record.and_then(|record| record.commit.clone()),
+        branch: record.and_then(|record| record.branch.clone()),
+        dirty: record.is_some_and(|record| record.dirty),
+        what: what.into(),
+    };
+    let steps = Steps {
+        context,
+        app,
+        number: record.number,
+        venv: build.venv.as_deref().unwrap_or_default(),
+        recipe: build.recipe.as_deref().unwrap_or_default(),
+        layout: &layout,
+        record,
+    };
+    Ok(vec![steps.copy(live, what), steps.prepare(String::new()), steps.switch(), steps.record()])
+}
+
+fn code_record(source: &Source) -> Record {
+    Record {
+        number: 0,
+        at: String::new(),
+        who: source.who.clone(),
+        commit: source.commit.clone(),
+        branch: source.branch.clone(),
+        dirty: source.dirty,
+        what: "code".into(),
+    }
 }
 
 fn check_secrets(config: &Config, app: &App) -> Result<(), ReleaseError> {
@@ -413,6 +458,7 @@ struct Steps<'a> {
     venv: &'a str,
     recipe: &'a str,
     layout: &'a Layout,
+    record: Record,
 }
 
 impl Steps<'_> {
@@ -498,6 +544,19 @@ impl Steps<'_> {
             }
         }
         change
+    }
+
+    /// Takes the live release's files as they are.
+    fn copy(&self, live: u32, why: &str) -> Change {
+        let script = self.prelude().set("base", format!("v{live}")).line(
+            r#"rm -rf "$release" "$release.new" "$state"
+cp -al "$top/releases/$base" "$release.new"
+install -d -m 0700 "$state"
+cp "$state/../$base/manifest" "$state/manifest"
+mv -T "$release.new" "$release"
+cp "$state/../$base/tree" "$state/.new" && mv "$state/.new" "$state/tree""#,
+        );
+        self.change(&format!("take the files of v{live}"), why, script)
     }
 
     fn venv(&self, python: &str) -> Change {
@@ -668,19 +727,11 @@ systemctl daemon-reload"#,
     }
 
     fn record(&self) -> Change {
-        let source = self.context.source;
-        let record = serde_json::json!({
-            "number": self.number,
-            "at": "",
-            "who": source.who,
-            "commit": source.commit,
-            "branch": source.branch,
-            "dirty": source.dirty,
-            "what": "code",
-        });
+        let record = Record { number: self.number, ..self.record.clone() };
+        let record = serde_json::to_string(&record).unwrap_or_default();
         let script = self
             .prelude()
-            .set("record", record.to_string())
+            .set("record", record)
             .set("keep", self.context.config.keep_releases.to_string())
             .line(
                 r#"at=$(date -u +%Y-%m-%dT%H:%M:%SZ)

@@ -53,7 +53,7 @@ async fn environment(session: &Session, app: &str) -> Result<BTreeMap<String, St
 }
 
 async fn list(workspace: &Workspace, reveal: bool, ui: &Arc<Ui>) -> Result<ExitCode, Failure> {
-    let session = workspace.connect(false, ui).await?;
+    let session = workspace.connect(false, ui).await?.0;
     let values = environment(&session, &workspace.config.app).await?;
     session.close().await;
     let width = values.keys().map(String::len).max().unwrap_or(0);
@@ -76,7 +76,7 @@ async fn list(workspace: &Workspace, reveal: bool, ui: &Arc<Ui>) -> Result<ExitC
 }
 
 async fn get(workspace: &Workspace, name: &str, ui: &Arc<Ui>) -> Result<ExitCode, Failure> {
-    let session = workspace.connect(false, ui).await?;
+    let session = workspace.connect(false, ui).await?.0;
     let mut values = environment(&session, &workspace.config.app).await?;
     session.close().await;
     match values.remove(name) {
@@ -95,7 +95,7 @@ async fn change(
     stdin: Bytes,
     ui: &Arc<Ui>,
 ) -> Result<ExitCode, Failure> {
-    let session = workspace.connect(true, ui).await?;
+    let session = workspace.connect(true, ui).await?.0;
     ui.working(what);
     let output = session.exec(script, stdin).await?;
     if !output.success() {
@@ -108,7 +108,8 @@ async fn change(
         return Ok(ExitCode::SUCCESS);
     }
     let app = workspace.config.app.clone();
-    let outcome = engine::restart_with_config(&session, &workspace.config, &workspace.assets, what, ui).await?;
+    let (folder, desired) = workspace.without_source()?;
+    let outcome = engine::restart_with_config(&session, &desired, &folder, what, ui).await?;
     session.close().await;
     ui.done(&format!("{what}: {app} runs with it as {}", super::release_name(outcome)), &json!({"release": outcome}));
     Ok(ExitCode::SUCCESS)

@@ -15,7 +15,7 @@ use super::{Workspace, exit_code};
 /// Prints or follows.
 pub async fn run(workspace: Workspace, args: &Logs, ui: &Arc<Ui>) -> Result<ExitCode, Failure> {
     let script = script(&workspace.config, args, ui.is_json())?;
-    let session = workspace.connect(false, ui).await?;
+    let session = workspace.connect(false, ui).await?.0;
     ui.idle();
     let mut write = |stream: Stream, piece: &[u8]| {
         use std::io::Write as _;

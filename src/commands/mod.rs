@@ -24,6 +24,7 @@ use crate::providers::{self, Place};
 use crate::release::Source;
 use crate::source;
 use crate::transport::Session;
+use crate::tree::Tree;
 use crate::ui::{Options, Ui};
 
 /// Runs a command and says how it ended.
@@ -141,11 +142,25 @@ impl Workspace {
         Ok((self.folder, desired))
     }
 
-    async fn connect(&self, may_create: bool, ui: &Arc<Ui>) -> Result<Session, Failure> {
+    /// For changes that take the live release's code as it is.
+    fn without_source(self) -> Result<(PathBuf, Desired), Failure> {
+        let source = Source {
+            tree: Tree::default(),
+            requirements: Vec::new(),
+            commit: None,
+            branch: None,
+            dirty: false,
+            who: source::who(),
+        };
+        let desired = Desired::new(&self.folder, self.config, source, self.assets)?;
+        Ok((self.folder, desired))
+    }
+
+    async fn connect(&self, may_create: bool, ui: &Arc<Ui>) -> Result<(Session, String), Failure> {
         let place =
             Place { project: &self.folder, config: &self.config, assets: &self.assets, may_create };
-        let (session, _) = providers::connect(&place, ui).await?;
-        Ok(session)
+        let (session, endpoint) = providers::connect(&place, ui).await?;
+        Ok((session, endpoint.host))
     }
 }
 

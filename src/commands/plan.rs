@@ -11,7 +11,7 @@ use super::{Workspace, release_name};
 
 /// Probes and shows the difference; changes nothing.
 pub async fn run(workspace: Workspace, ui: &Arc<Ui>) -> Result<ExitCode, Failure> {
-    let session = workspace.connect(false, ui).await?;
+    let session = workspace.connect(false, ui).await?.0;
     let (_, desired) = workspace.desired()?;
     ui.working("looking at the server");
     let facts = engine::probe(&session, &desired.asks()?).await?;

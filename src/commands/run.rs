@@ -13,7 +13,7 @@ use super::{Workspace, exit_code};
 
 /// Runs it and passes its exit code on.
 pub async fn run(workspace: Workspace, words: &[String], ui: &Arc<Ui>) -> Result<ExitCode, Failure> {
-    let session = workspace.connect(false, ui).await?;
+    let session = workspace.connect(false, ui).await?.0;
     ui.idle();
     let size = pty(true);
     let script = run_script(&workspace.config, words, size.is_some());

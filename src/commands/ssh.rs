@@ -14,7 +14,7 @@ use super::{Workspace, exit_code};
 
 /// Opens the shell.
 pub async fn run(workspace: Workspace, args: &Ssh, ui: &Arc<Ui>) -> Result<ExitCode, Failure> {
-    let session = workspace.connect(false, ui).await?;
+    let session = workspace.connect(false, ui).await?.0;
     ui.idle();
     // Like ssh: the words are joined and the login shell reads them.
     let command = args.command.join(" ");
@@ -30,5 +30,5 @@ pub async fn run(workspace: Workspace, args: &Ssh, ui: &Arc<Ui>) -> Result<ExitC
 
 /// A terminal where both sides of one are there.
 pub fn pty(wanted: bool) -> Option<TermSize> {
-    (wanted && std::io::stdin().is_terminal() && std::io::stdout().is_terminal()).then(terminal_size)
+    (wanted && std::io::stdin().is_terminal() && std::io::stdout().is_terminal()).then(terminal_size).flatten()
 }

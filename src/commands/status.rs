@@ -19,7 +19,7 @@ const SERVICES: [&str; 2] = ["nginx.service", "postgresql.service"];
 
 /// Asks once and prints.
 pub async fn run(workspace: Workspace, ui: &Arc<Ui>) -> Result<ExitCode, Failure> {
-    let session = workspace.connect(false, ui).await?;
+    let (session, address) = workspace.connect(false, ui).await?;
     let config = &workspace.config;
     let asks = [Ask::App { app: config.app.clone(), tree: String::new() }, Ask::Unit(format!("{}.socket", config.app))]
         .into_iter()
@@ -27,7 +27,6 @@ pub async fn run(workspace: Workspace, ui: &Arc<Ui>) -> Result<ExitCode, Failure
         .collect();
     ui.working("looking at the server");
     let facts = engine::probe(&session, &asks).await?;
-    let address = session.peer().to_string();
     session.close().await;
     ui.idle();
 

@@ -20,10 +20,10 @@ pub async fn run(workspace: Workspace, args: &Up, ui: &Arc<Ui>) -> Result<ExitCo
         return Err(Failure::input("there are uncommitted changes, and --clean refuses them")
             .hint("commit or stash them"));
     }
-    let session = workspace.connect(true, ui).await?;
+    let (session, address) = workspace.connect(true, ui).await?;
     let (folder, desired) = workspace.desired()?;
     let outcome = engine::up(&session, &desired, &folder, ui).await?;
-    let url = url(desired.config(), session.peer());
+    let url = url(desired.config(), &address);
     session.close().await;
     let live = release_name(outcome.live);
     let text = match outcome.changes {

@@ -14,7 +14,7 @@ use tokio::process::Command;
 
 use crate::config::{VagrantProvider, VagrantServer};
 use crate::error::{Exit, Failure};
-use crate::transport::{Endpoint, HostKeyPolicy, Session};
+use crate::transport::{Endpoint, HostKeyPolicy, Prompt, Session};
 use crate::ui::Ui;
 
 use super::Place;
@@ -57,7 +57,7 @@ pub async fn connect(place: &Place<'_>, server: &VagrantServer, ui: &Arc<Ui>) ->
 /// The first key of a machine that this process has just made on this computer.
 struct TrustOnce;
 
-impl crate::transport::Prompt for TrustOnce {
+impl Prompt for TrustOnce {
     fn passphrase(&self, _: &Path, _: u32) -> Option<crate::shell::Secret> {
         None
     }

@@ -240,6 +240,16 @@ pub struct Absent {
     pub path: String,
     /// Why it has to go.
     pub why: String,
+    /// The package that brings it: when the plan installs that, the path goes right after.
+    pub brought_by: Option<String>,
+}
+
+impl Absent {
+    fn remove(&self) -> Change {
+        let why = if self.why.is_empty() { "exists" } else { &self.why };
+        let script = Script::new().cmd(Cmd::new("rm").arg("-rf").arg("--").arg(&self.path));
+        Change::run(self.id(), Action::Remove, why, script)
+    }
 }
 
 impl Resource for Absent {
@@ -252,12 +262,17 @@ impl Resource for Absent {
     }
 
     fn diff(&self, facts: &Facts) -> Result<Vec<Change>, DiffError> {
-        if !facts.paths.contains_key(&self.path) {
-            return Ok(Vec::new());
-        }
-        let why = if self.why.is_empty() { "exists" } else { &self.why };
-        let script = Script::new().cmd(Cmd::new("rm").arg("-rf").arg("--").arg(&self.path));
-        Ok(vec![Change::run(self.id(), Action::Remove, why, script)])
+        Ok(facts.paths.contains_key(&self.path).then(|| self.remove()).into_iter().collect())
+    }
+
+    fn react(&self, facts: &Facts, before: &[Change]) -> Vec<Change> {
+        let installs = |name: &String| {
+            before.iter().any(|change| {
+                change.id.kind == "package" && change.action == Action::Create && change.id.name == *name
+            })
+        };
+        let comes = !facts.paths.contains_key(&self.path) && self.brought_by.as_ref().is_some_and(installs);
+        comes.then(|| self.remove()).into_iter().collect()
     }
 }
 
@@ -334,8 +349,11 @@ mod tests {
 
     #[test]
     fn what_must_not_be_there_is_removed_once() {
-        let absent = Absent { path: "/etc/a".into(), why: String::new() };
+        let absent = Absent { path: "/etc/a".into(), why: String::new(), brought_by: Some("nginx".into()) };
         assert!(absent.diff(&Facts::default()).unwrap().is_empty());
+        assert!(absent.react(&Facts::default(), &[]).is_empty());
+        let installs = Change::new(ResourceId::new("package", "nginx"), Action::Create, "", vec![]);
+        assert_eq!(absent.react(&Facts::default(), &[installs])[0].action, Action::Remove);
         assert_eq!(absent.diff(&at("/etc/a", is(""), "644")).unwrap()[0].action, Action::Remove);
     }
 }

@@ -44,14 +44,16 @@ pub enum DiffError {
     },
 }
 
-/// Compares all resources with the facts: the plan, restarts and the one apt transaction included.
-pub fn diff_all(resources: &[Box<dyn Resource>], facts: &Facts) -> Result<Vec<Change>, DiffError> {
-    let mut changes = Vec::new();
+/// Adds what the resources differ in to the changes before them, restarts included.
+pub fn diff_into(
+    changes: &mut Vec<Change>,
+    resources: &[Box<dyn Resource>],
+    facts: &Facts,
+) -> Result<(), DiffError> {
     for resource in resources {
-        let own = resource.diff(facts)?;
-        changes.extend(own);
-        let reactions = resource.react(facts, &changes);
+        changes.extend(resource.diff(facts)?);
+        let reactions = resource.react(facts, changes);
         changes.extend(reactions);
     }
-    Ok(package::merge(changes, &facts.broken_packages))
+    Ok(())
 }
