@@ -54,7 +54,7 @@ pub struct Session {
     prompt: Arc<dyn Prompt>,
     slots: Arc<Semaphore>,
     sudo: tokio::sync::Mutex<Option<Secret>>,
-    ending: watch::Receiver<Option<String>>,
+    ending: watch::Receiver<Option<Ending>>,
     life: Arc<Life>,
     /// What carries the connection, if it isn't TCP.
     carrier: Carrier,
@@ -293,15 +293,13 @@ impl Session {
         TransportError::SudoDenied { user: self.user.clone(), host: self.host.clone(), reason }
     }
 
-    /// Why the connection is gone. Waits a moment: a channel may learn of the end before its reason is known.
     async fn lost(&self) -> TransportError {
-        let mut ending = self.ending.clone();
-        let reason = match timeout(Duration::from_secs(1), ending.wait_for(Option::is_some)).await {
-            Ok(Ok(reason)) => reason.clone(),
-            Ok(Err(_)) | Err(_) => None,
+        let reason = match ending(&self.ending).await {
+            _ if self.life.silent() => silence(),
+            Some(Ending::Told(said)) => format!("the server said: {said}"),
+            Some(Ending::Broke(reason)) => reason,
+            None => "the server closed it".to_owned(),
         };
-        let silent = self.life.silent().then(silence);
-        let reason = silent.or(reason).unwrap_or_else(|| "the server closed it".to_owned());
         TransportError::Lost { host: self.host.clone(), reason }
     }
 
@@ -574,6 +572,15 @@ fn nonce() -> String {
     format!("{:016x}", hasher.finish())
 }
 
+/// Why the connection is gone. Waits a moment: a channel may learn of the end before its reason is known.
+async fn ending(ending: &watch::Receiver<Option<Ending>>) -> Option<Ending> {
+    let mut ending = ending.clone();
+    match timeout(Duration::from_secs(1), ending.wait_for(Option::is_some)).await {
+        Ok(Ok(reason)) => reason.clone(),
+        Ok(Err(_)) | Err(_) => None,
+    }
+}
+
 fn silence() -> String {
     format!("no answer for {} s", SILENCE.as_secs())
 }
@@ -732,7 +739,7 @@ struct Client {
     asks: Option<mpsc::Sender<(HostKey, oneshot::Sender<bool>)>>,
     /// The key that was accepted: it must stay the same when keys are renewed.
     accepted: Option<HostKey>,
-    ended: watch::Sender<Option<String>>,
+    ended: watch::Sender<Option<Ending>>,
     life: Arc<Life>,
     banner: Arc<Mutex<String>>,
 }
@@ -762,8 +769,12 @@ impl client::Handler for Client {
 
     async fn disconnected(&mut self, reason: DisconnectReason<russh::Error>) -> Result<(), russh::Error> {
         let reason = match reason {
-            DisconnectReason::ReceivedDisconnect(info) => format!("the server said: {}", info.message.trim()),
-            DisconnectReason::Error(error) => self.why(&error),
+            DisconnectReason::ReceivedDisconnect(info) => Ending::Told(info.message.trim().to_owned()),
+            DisconnectReason::Error(_) if self.life.silent() => Ending::Broke(silence()),
+            DisconnectReason::Error(error) if closed(&error) => {
+                Ending::Broke("the server closed it".to_owned())
+            }
+            DisconnectReason::Error(error) => Ending::Broke(error.to_string()),
         };
         self.ended.send_replace(Some(reason));
         Ok(())
@@ -847,17 +858,23 @@ impl client::Handler for Client {
     }
 }
 
-impl Client {
-    fn why(&self, error: &russh::Error) -> String {
-        match error {
-            _ if self.life.silent() => silence(),
-            russh::Error::HUP | russh::Error::Disconnect => "the server closed it".to_owned(),
-            russh::Error::IO(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                "the server closed it".to_owned()
-            }
-            other => other.to_string(),
-        }
+/// Whether the other side hung up.
+fn closed(error: &russh::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    match error {
+        russh::Error::HUP | russh::Error::Disconnect => true,
+        russh::Error::IO(error) => matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe),
+        _ => false,
     }
+}
+
+/// Why a connection is over.
+#[derive(Debug, Clone)]
+enum Ending {
+    /// The server said so.
+    Told(String),
+    /// Nobody said anything.
+    Broke(String),
 }
 
 /// Agrees on keys with the server and judges the host key it shows.
@@ -898,7 +915,7 @@ async fn shake_hands(
             Err(TransportError::NoBanner { host, port, reason })
         }
         None => Err(late(endpoint, "agreeing on keys")),
-        Some(Err(_)) if life.received() == 0 => {
+        Some(Err(error)) if closed(&error) => {
             let reason = "it closed the connection at once".to_owned();
             Err(TransportError::NoBanner { host, port, reason })
         }
@@ -1053,7 +1070,7 @@ struct Login<'a> {
     endpoint: &'a Endpoint,
     prompt: &'a Arc<dyn Prompt>,
     clock: &'a Clock,
-    ending: &'a watch::Receiver<Option<String>>,
+    ending: &'a watch::Receiver<Option<Ending>>,
     refusal: AuthRefusal,
     rsa_hash: Option<Option<HashAlg>>,
     offered: HashSet<Vec<u8>>,
@@ -1089,9 +1106,12 @@ impl Login<'_> {
             Some(Ok(false)) => {}
         }
         if self.handle.is_closed() {
-            let mut ending = self.ending.clone();
-            if let Ok(Ok(reason)) = timeout(Duration::from_secs(1), ending.wait_for(Option::is_some)).await {
-                self.refusal.said.clone_from(&reason);
+            match ending(self.ending).await {
+                Some(Ending::Told(said)) => self.refusal.said = Some(said),
+                Some(Ending::Broke(reason)) => {
+                    return Err(TransportError::Lost { host: self.endpoint.host.clone(), reason });
+                }
+                None => {}
             }
         }
         let banner = banner.lock().unwrap_or_else(PoisonError::into_inner).clone();
