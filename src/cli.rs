@@ -12,6 +12,9 @@ pub struct Cli {
     /// What is true for every command.
     #[command(flatten)]
     pub global: Global,
+    /// The same as --file, before the command: after it, -f can mean "follow"
+    #[arg(short = 'f', value_name = "FILE")]
+    pub short_file: Option<String>,
     /// The command.
     #[command(subcommand)]
     pub command: Command,
@@ -24,7 +27,7 @@ pub struct Global {
     #[arg(short = 'C', long = "dir", global = true, value_name = "DIR", default_value = ".")]
     pub dir: PathBuf,
     /// The configuration file, relative to the project's folder
-    #[arg(short, long, global = true, value_name = "FILE", default_value = "ship.yml")]
+    #[arg(long, global = true, value_name = "FILE", default_value = "ship.yml")]
     pub file: String,
     /// The environment of ship.yml to work on
     #[arg(short, long, global = true, value_name = "ENVIRONMENT", env = "SHIP_ENVIRONMENT")]
@@ -113,7 +116,7 @@ pub struct Ssh {
 #[derive(Debug, Args)]
 pub struct Logs {
     /// Follow
-    #[arg(long, short_alias = 'f')]
+    #[arg(short = 'f', long)]
     pub follow: bool,
     /// Number of lines
     #[arg(short = 'n', long, default_value_t = 100)]

@@ -264,15 +264,16 @@ fn included(folder: &Path, line: &str) -> Option<String> {
 
 /// Who deploys: `user@host`.
 pub fn who() -> String {
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "unknown".into());
-    let host = Command::new("uname")
-        .arg("-n")
-        .output()
-        .ok()
-        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string())
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "unknown".into());
-    let clean = |text: String| text.replace(|c: char| c.is_control() || c == '"' || c == '\\', "");
+    let ask = |program: &str, argument: &str| {
+        let output = Command::new(program).arg(argument).output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_string();
+        (output.status.success() && !text.is_empty()).then_some(text)
+    };
+    let user = std::env::var("USER").ok().filter(|user| !user.is_empty()).or_else(|| ask("id", "-un"));
+    let host = ask("uname", "-n");
+    let clean = |text: Option<String>| {
+        text.unwrap_or_else(|| "unknown".into()).replace(|c: char| c.is_control() || c == '"' || c == '\\', "")
+    };
     format!("{}@{}", clean(user), clean(host))
 }
 

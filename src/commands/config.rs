@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use base64::Engine as _;
 use bytes::Bytes;
 use serde_json::json;
 
@@ -12,7 +13,7 @@ use crate::cli::{Config as Args, ConfigAction};
 use crate::engine;
 use crate::error::Failure;
 use crate::playbook::envfile;
-use crate::release::secret_file;
+use crate::release::{PLAIN_ENV, secret_file};
 use crate::shell::{Script, Secret};
 use crate::transport::Session;
 use crate::ui::Ui;
@@ -42,14 +43,29 @@ pub async fn run(workspace: Workspace, args: Args, ui: &Arc<Ui>) -> Result<ExitC
     }
 }
 
-/// All parts of the environment, in the order in which later ones win.
-async fn environment(session: &Session, app: &str) -> Result<BTreeMap<String, String>, Failure> {
+/// A variable of the site's environment.
+struct Variable {
+    value: String,
+    /// Whether it is in `ship.yml` for everyone to read.
+    plain: bool,
+}
+
+/// The environment, later parts winning.
+async fn environment(session: &Session, app: &str) -> Result<BTreeMap<String, Variable>, Failure> {
     let script = Script::new()
         .set("app", app)
         .line("cd \"/etc/ship/$app/config\" 2>/dev/null || exit 0")
-        .line("for part in *.env; do [ ! -e \"$part\" ] || cat -- \"$part\"; done");
+        .line("for part in *.env; do [ ! -e \"$part\" ] || printf '%s\\t%s\\n' \"$(base64 -w0 <\"$part\")\" \"$part\"; done");
     let output = session.exec(&script, Bytes::new()).await?;
-    Ok(parse_envfile(&output.stdout_text()))
+    let mut variables = BTreeMap::new();
+    for line in output.stdout_text().lines() {
+        let Some((encoded, part)) = line.split_once('\t') else { continue };
+        let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).unwrap_or_default();
+        let values = parse_envfile(&String::from_utf8_lossy(&bytes));
+        let plain = part == PLAIN_ENV;
+        variables.extend(values.into_iter().map(|(name, value)| (name, Variable { value, plain })));
+    }
+    Ok(variables)
 }
 
 async fn list(workspace: &Workspace, reveal: bool, ui: &Arc<Ui>) -> Result<ExitCode, Failure> {
@@ -57,10 +73,12 @@ async fn list(workspace: &Workspace, reveal: bool, ui: &Arc<Ui>) -> Result<ExitC
     let values = environment(&session, &workspace.config.app).await?;
     session.close().await;
     let width = values.keys().map(String::len).max().unwrap_or(0);
-    let plain = |name: &str| workspace.config.env.contains_key(name);
     let shown: BTreeMap<&str, String> = values
         .iter()
-        .map(|(name, value)| (name.as_str(), if reveal || plain(name) { value.clone() } else { "***".into() }))
+        .map(|(name, variable)| {
+            let value = if reveal || variable.plain { variable.value.clone() } else { "***".into() };
+            (name.as_str(), value)
+        })
         .collect();
     let mut text: Vec<String> = shown.iter().map(|(name, value)| format!("{name:<width$}  {value}")).collect();
     text.extend(
@@ -80,7 +98,7 @@ async fn get(workspace: &Workspace, name: &str, ui: &Arc<Ui>) -> Result<ExitCode
     let mut values = environment(&session, &workspace.config.app).await?;
     session.close().await;
     match values.remove(name) {
-        Some(value) => {
+        Some(Variable { value, .. }) => {
             ui.result_or_json(&value, &json!({ name: value }));
             Ok(ExitCode::SUCCESS)
         }
@@ -158,8 +176,9 @@ fn check_name(name: &str) -> Result<(), Failure> {
 fn set_script(app: &str, values: &BTreeMap<String, Secret>) -> (Script, Bytes) {
     let mut script = Script::from_text("set -eu\numask 077")
         .set("app", app)
-        .line("install -d -m 0755 /etc/ship /etc/ship/\"$app\"")
-        .line("install -d -m 0700 \"/etc/ship/$app/config\"")
+        // Before the first `up` there is nothing yet; later the folders have their owners and stay as they are.
+        .line("for folder in /etc/ship \"/etc/ship/$app\"; do [ -d \"$folder\" ] || install -d -m 0755 \"$folder\"; done")
+        .line("[ -d \"/etc/ship/$app/config\" ] || install -d -m 0700 \"/etc/ship/$app/config\"")
         .line("cd \"/etc/ship/$app/config\"");
     let mut stdin = Vec::new();
     for (name, value) in values {

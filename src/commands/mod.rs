@@ -29,7 +29,8 @@ use crate::ui::{Options, Ui};
 
 /// Runs a command and says how it ended.
 pub fn run(cli: Cli) -> ExitCode {
-    let Cli { global, command } = cli;
+    let Cli { mut global, short_file, command } = cli;
+    global.file = short_file.unwrap_or(global.file);
     let options = Options {
         json: global.json,
         yes: global.yes,
