@@ -1,3 +1,5 @@
 //! The one test binary.
 
+mod boxes;
+mod support;
 mod transport;
