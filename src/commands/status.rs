@@ -84,6 +84,7 @@ pub async fn run(workspace: Workspace, ui: &Arc<Ui>) -> Result<ExitCode, Failure
     let value = json!({
         "app": config.app,
         "address": address,
+        "url": super::up::url(config, &address),
         "host": host,
         "release": record,
         "current": app.current,
