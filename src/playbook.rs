@@ -105,7 +105,10 @@ impl Templates {
         let mut templates = Self { env, origins: BTreeMap::new() };
         for (name, origin, text) in sources {
             templates.origins.insert(name.clone(), origin);
-            templates.env.add_template_owned(name.clone(), text).map_err(|error| templates.error(&name, &error))?;
+            templates
+                .env
+                .add_template_owned(name.clone(), text)
+                .map_err(|error| templates.error(&name, &error))?;
         }
         Ok(templates)
     }
@@ -121,7 +124,9 @@ impl Templates {
         if !text.contains("{{") && !text.contains("{%") {
             return Ok(text.to_string());
         }
-        self.env.render_named_str(origin, text, context(vars, None)).map_err(|error| self.error(origin, &error))
+        self.env
+            .render_named_str(origin, text, context(vars, None))
+            .map_err(|error| self.error(origin, &error))
     }
 
     fn condition(&self, origin: &str, expression: &str, vars: &Vars) -> Result<bool, TemplateError> {
@@ -342,7 +347,10 @@ impl Reader<'_> {
 
     fn path(&self, text: &str) -> Result<String, PlaybookError> {
         let path = self.text(text)?;
-        if !path.starts_with('/') || path.chars().any(char::is_control) || path.split('/').any(|part| part == "..") {
+        if !path.starts_with('/')
+            || path.chars().any(char::is_control)
+            || path.split('/').any(|part| part == "..")
+        {
             return Err(self.bad(format!("`{path}` is not an absolute path")));
         }
         Ok(path)
@@ -407,7 +415,8 @@ impl Reader<'_> {
                 groups: item.groups.iter().map(|group| self.text(group)).collect::<Result<_, _>>()?,
             }));
         } else if let Some(name) = &item.unit {
-            let prefixes = |list: &[String]| list.iter().map(|text| self.text(text)).collect::<Result<_, _>>();
+            let prefixes =
+                |list: &[String]| list.iter().map(|text| self.text(text)).collect::<Result<_, _>>();
             out.push(Box::new(Unit {
                 name: self.text(name)?,
                 enabled: item.enabled,
@@ -434,7 +443,9 @@ impl Reader<'_> {
                 (Some(path), None) => Done::Creates(self.path(path)?),
                 (None, Some(script)) => Done::Unless(self.script(script)?),
                 (None, None) | (Some(_), Some(_)) => {
-                    return Err(self.bad("a command takes either `creates` or `unless`, so that it runs once"));
+                    return Err(
+                        self.bad("a command takes either `creates` or `unless`, so that it runs once")
+                    );
                 }
             };
             out.push(Box::new(Command { name: self.text(name)?, run: self.script(run)?, done, why }));
