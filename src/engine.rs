@@ -120,9 +120,8 @@ impl Desired {
     fn read(&self, asset: &Asset, vars: &Vars) -> Result<Vec<Box<dyn Resource>>, Failure> {
         playbook::resources(&asset.origin, &asset.text, vars, &self.templates).map_err(|error| match error {
             PlaybookError::Template { error, .. } => template_failure(&error),
-            other @ (PlaybookError::Yaml { .. } | PlaybookError::Item { .. }) => {
-                Failure::input(other.to_string())
-            }
+            PlaybookError::Yaml(error) => error.into(),
+            other @ PlaybookError::Item { .. } => Failure::input(other.to_string()),
         })
     }
 
@@ -291,7 +290,7 @@ pub async fn up(session: &Session, desired: &Desired, project: &Path, ui: &Ui) -
             outcome.live = facts.app.current;
             return Ok(outcome);
         }
-        ui.plan(&planned.plan, ui.is_json());
+        ui.plan(&planned.plan, ui.is_json() || ui.verbose());
         let only_release = planned.plan.changes.iter().all(|change| change.id.kind == "release");
         if !confirmed && !only_release && !ui.confirm("Apply this?")? {
             return Err(Failure::failed("nothing was changed"));
@@ -529,7 +528,10 @@ impl<'a> Follower<'a> {
                     self.lines.clear();
                 }
                 Event::Output(line) => {
-                    self.ui.step_output(&line);
+                    match line.strip_prefix("ship: ") {
+                        Some(advice) => self.ui.warn(advice),
+                        None => self.ui.step_output(&line),
+                    }
                     self.lines.push(line);
                 }
                 Event::Done { step, code, at_ms } => {

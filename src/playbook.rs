@@ -13,6 +13,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, Value};
 use serde::Deserialize;
 
+use crate::config::ConfigError;
 use crate::facts::host::Host;
 use crate::resources::Resource;
 use crate::resources::command::{Command, Done};
@@ -51,13 +52,8 @@ pub struct TemplateError {
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum PlaybookError {
     /// Wrong YAML, an unknown key, a wrong type.
-    #[error("{origin}: {problem}")]
-    Yaml {
-        /// The file.
-        origin: String,
-        /// Position and problem.
-        problem: String,
-    },
+    #[error(transparent)]
+    Yaml(ConfigError),
     /// An item that makes no sense.
     #[error("{origin}: item {item}: {problem}")]
     Item {
@@ -274,8 +270,7 @@ pub fn resources(
     vars: &Vars,
     templates: &Arc<Templates>,
 ) -> Result<Vec<Box<dyn Resource>>, PlaybookError> {
-    let items: Vec<Item> = serde_yaml::from_str(text)
-        .map_err(|error| PlaybookError::Yaml { origin: origin.into(), problem: error.to_string() })?;
+    let items: Vec<Item> = crate::config::from_str(origin, text).map_err(PlaybookError::Yaml)?;
     let mut resources = Vec::new();
     for (index, item) in items.iter().enumerate() {
         let number = index + 1;

@@ -638,11 +638,10 @@ fi
         script = script.line(
             "\"$top/venvs/$venv/bin/python\" -m compileall -q -j 0 \"$release\" >/dev/null 2>&1 || true",
         );
+        let domains = Cmd::new("-").raw("\"$release\"").args(&self.context.config.domains);
+        let question = format!("answer=$(as_app \"$top/venvs/$n/bin/python\" {}", domains.text());
         script = script
-            .then(&heredoc(
-                "answer=$(as_app \"$top/venvs/$n/bin/python\" - \"$release\"",
-                ASK,
-            ))
+            .then(&heredoc(&question, ASK))
             .line(")")
             .line("printf '%s\\n' \"$answer\" | tail -n 1 >\"$state/.new\" && mv \"$state/.new\" \"$state/answer.json\"")
             .line("printf '%s\\n' \"$venv\" >\"$state/venv\"")

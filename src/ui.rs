@@ -75,6 +75,11 @@ impl Ui {
         self.interactive
     }
 
+    /// Whether the user wants to see everything.
+    pub fn verbose(&self) -> bool {
+        self.verbose
+    }
+
     /// Whether events are JSON.
     pub fn is_json(&self) -> bool {
         self.mode == Mode::Json

@@ -160,8 +160,7 @@ impl Workspace {
 
     async fn connect(&self, may_create: bool, ui: &Arc<Ui>) -> Result<(Session, String), Failure> {
         let place = Place { project: &self.folder, config: &self.config, assets: &self.assets, may_create };
-        let (session, endpoint) = providers::connect(&place, ui).await?;
-        Ok((session, endpoint.host))
+        providers::connect(&place, ui).await
     }
 }
 

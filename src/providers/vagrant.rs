@@ -48,6 +48,14 @@ pub async fn connect(
     let text = run(&folder, &["ssh-config"]).await?;
     let endpoint = parse_ssh_config(&text, &folder)
         .ok_or_else(|| Failure::failed("`vagrant ssh-config` says not how to log in").detail(text.clone()))?;
+    // VirtualBox has the machine behind its own NAT: the site is where its port 80 is forwarded to.
+    let http = if is_loopback(&endpoint.host) {
+        run(&folder, &["port", "--guest", "80"]).await?
+    } else {
+        String::new()
+    };
+    let port = http.trim().parse::<u16>().map(|port| format!("{PORT_NOTE}{port}\n")).unwrap_or_default();
+    let text = format!("{port}{text}");
     std::fs::write(&kept, &text)
         .map_err(|error| Failure::failed(format!("can't write {}: {error}", kept.display())))?;
     // A machine made anew has a new key; it is read from the machine's own first answer on this host's bridge.
@@ -74,6 +82,22 @@ impl Prompt for TrustOnce {
     fn confirm_host_key(&self, _: &str, _: u16, _: &crate::transport::HostKey) -> bool {
         true
     }
+}
+
+/// In front of the port of this computer that leads to the machine's port 80, in the kept answer.
+const PORT_NOTE: &str = "# http-port ";
+
+/// Host and port of the site as a browser on this computer reaches it.
+pub fn site(place: &Place<'_>, host: &str) -> String {
+    let kept = std::fs::read_to_string(folder(place).join("ssh-config")).unwrap_or_default();
+    match kept.lines().find_map(|line| line.strip_prefix(PORT_NOTE)) {
+        Some(port) if is_loopback(host) => format!("{host}:{port}"),
+        Some(_) | None => host.to_string(),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
 }
 
 fn folder(place: &Place<'_>) -> PathBuf {
