@@ -261,7 +261,12 @@ mod tests {
                 Change::new(ResourceId::new("package", "nginx"), Action::Create, "not installed", vec![]),
                 Change::new(ResourceId::new("file", "/etc/a"), Action::Update, "content differs", vec![])
                     .with_diff("-old\n+new\n"),
-                Change::new(ResourceId::new("unit", "nginx.service"), Action::Reload, "/etc/a changed", vec![]),
+                Change::new(
+                    ResourceId::new("unit", "nginx.service"),
+                    Action::Reload,
+                    "/etc/a changed",
+                    vec![],
+                ),
             ],
         };
         insta::assert_snapshot!(plan.to_text(true), @r"

@@ -57,7 +57,8 @@ impl Ui {
             (false, true) => Mode::Live,
             (false, false) => Mode::Plain,
         };
-        let no_color = options.no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let no_color =
+            options.no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self {
             mode,
             yes: options.yes,
@@ -72,6 +73,11 @@ impl Ui {
     /// Whether questions can be asked.
     pub fn interactive(&self) -> bool {
         self.interactive
+    }
+
+    /// Whether the user wants to see everything.
+    pub fn verbose(&self) -> bool {
+        self.verbose
     }
 
     /// Whether events are JSON.
@@ -155,6 +161,8 @@ impl Ui {
     pub fn working(&self, text: &str) {
         match self.mode {
             Mode::Json => self.event(&json!({"event": "working", "text": text})),
+            // Without a terminal nobody waits for a line that only says "wait".
+            Mode::Plain if !self.verbose => {}
             Mode::Plain => self.err_line(text),
             Mode::Live => self.spin(text),
         }
@@ -220,7 +228,10 @@ impl Ui {
             Mode::Live | Mode::Plain => {
                 self.idle();
                 let mark = if ok { self.green("✓") } else { self.red("✗") };
-                self.err_line(&format!("  {mark} {title:<66} {}", self.dim(&format!("{:>6}", human_duration(took)))));
+                self.err_line(&format!(
+                    "  {mark} {title:<66} {}",
+                    self.dim(&format!("{:>6}", human_duration(took)))
+                ));
             }
         }
     }
@@ -269,10 +280,10 @@ impl Ui {
         write_out(text.trim_end_matches('\n'));
     }
 
-    /// A result on stdout, as text or as JSON.
+    /// A result on stdout, as text or as the event `result`.
     pub fn result_or_json(&self, text: &str, value: &serde_json::Value) {
         match self.mode {
-            Mode::Json => self.result(&value.to_string()),
+            Mode::Json => self.event(&json!({"event": "result", "result": value})),
             Mode::Live | Mode::Plain => self.result(text),
         }
     }
@@ -329,7 +340,10 @@ impl Ui {
             return Err(Failure::new(Exit::Input, "there is no terminal to confirm on")
                 .hint("add --yes to apply without asking, or look first with `ship plan`"));
         }
-        Ok(matches!(self.ask(&format!("{question} [Y/n] ")).trim().to_ascii_lowercase().as_str(), "" | "y" | "yes"))
+        Ok(matches!(
+            self.ask(&format!("{question} [Y/n] ")).trim().to_ascii_lowercase().as_str(),
+            "" | "y" | "yes"
+        ))
     }
 
     fn ask(&self, question: &str) -> String {

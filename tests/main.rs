@@ -1,5 +1,9 @@
 //! The one test binary.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod architecture;
+mod bad_input;
 mod boxes;
 mod support;
 mod transport;
