@@ -5,5 +5,6 @@
 mod architecture;
 mod bad_input;
 mod boxes;
+mod faults;
 mod support;
 mod transport;
