@@ -5,6 +5,7 @@
 mod architecture;
 mod bad_input;
 mod boxes;
+mod bytes;
 mod faults;
 mod support;
 mod transport;
