@@ -7,5 +7,6 @@ mod bad_input;
 mod boxes;
 mod bytes;
 mod faults;
+mod secrets;
 mod support;
 mod transport;
