@@ -1,5 +1,6 @@
 //! The one test binary.
 
 mod boxes;
+mod story;
 mod support;
 mod transport;
