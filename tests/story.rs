@@ -4,7 +4,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 
@@ -229,4 +231,137 @@ fn drift_is_shown_and_mended(project: &Project, server: &TestBox, cover: &str) {
         browser.request("POST", "/accounts/login/", "", &[b'x'; 5000]).unwrap().status == 403
     });
     server.exec("dpkg --status python3-venv && systemctl is-active library@v1.service");
+}
+
+#[test]
+#[ignore = "needs root and systemd-nspawn: scripts/test runs it"]
+fn a_change_of_code_is_all_that_a_release_sends_and_touches() {
+    let server = TestBox::builder().packages(true).boot();
+    let project = Project::new(&server);
+    project.config("keep: 2");
+    project.up().says("v1 serves");
+    let cover = upload_cover(&project, &server);
+    assert_eq!(books_on_page(&get(&server, "/books/")), 8);
+
+    let before = machine(&server);
+    project.replace("catalog/views.py", "paginate_by = 8", "paginate_by = 3");
+    let plan =
+        project.ship(&["plan"]).exits(2).says("upload v2").says("catalog/views.py changed").says("1 file");
+    assert!(!plan.stdout.contains("package") && !plan.stdout.contains("/etc/"), "{}", plan.stdout);
+    let bytes = traffic(&server);
+    project.up().says("v2 serves");
+    let bytes = traffic(&server) - bytes;
+    assert!(bytes < 40_000, "{bytes} bytes for one line");
+    assert_eq!(books_on_page(&get(&server, "/books/")), 3);
+    assert_eq!(machine(&server), before, "apt, PostgreSQL and nginx were left alone");
+    assert_eq!(get(&server, &cover).body, picture());
+    assert_eq!(kept(&server), "v1 v2 -> releases/v2");
+
+    let load = Load::start(&server);
+    load.wait_for_more(200);
+    project.replace("catalog/views.py", "paginate_by = 3", "paginate_by = 4");
+    project.git(&["rm", "--quiet", "README.md"]);
+    project.commit("Four books a page");
+    project.up().says("v3 serves");
+    load.wait_for_more(200);
+    let seen = load.stop();
+    assert_eq!(seen.keys().copied().collect::<Vec<_>>(), [3, 4], "books on each page, how often: {seen:?}");
+    assert_eq!(kept(&server), "v2 v3 -> releases/v3");
+    server.exec("test -e /srv/library/releases/v2/README.md && test ! -e /srv/library/releases/v3/README.md");
+    wait_for("only v3 to run", 60, || {
+        server.exec("systemctl list-units --plain --no-legend 'library@*.service' | cut -d' ' -f1")
+            == "library@v3.service\n"
+    });
+
+    assert_eq!(venvs(&server), 1);
+    let requirements = std::fs::read_to_string(project.dir.join("requirements.txt")).unwrap();
+    project.write("requirements.txt", &(requirements + "itsdangerous==2.2.0\n"));
+    project.ship(&["plan"]).exits(2).says("requirements changed").says("install Python packages");
+    project.up().says("v4 serves");
+    project.ship(&["manage", "shell", "-c", "import itsdangerous"]).exits(0);
+    assert_eq!(venvs(&server), 2, "v3 still needs the old one");
+    project.put_on_page("A fifth release");
+    let up = project.up().says("v5 serves");
+    assert!(!up.stderr.contains("Python packages"), "{}", up.stderr);
+    assert_eq!((kept(&server).as_str(), venvs(&server)), ("v4 v5 -> releases/v5", 1));
+    assert!(get(&server, "/").text().contains("A fifth release"));
+    assert_eq!(get(&server, &cover).body, picture());
+    assert_eq!(machine(&server), before);
+    project.ship(&["plan"]).exits(0);
+}
+
+fn books_on_page(page: &Response) -> usize {
+    assert_eq!(page.status, 200, "{}", page.text());
+    page.text().matches("<strong>").count()
+}
+
+/// Bytes that the box has sent and received so far.
+fn traffic(server: &TestBox) -> u64 {
+    let text = server.exec("sed -n 's/^ *eth0://p' /proc/net/dev");
+    let fields: Vec<u64> = text.split_whitespace().map(|field| field.parse().unwrap()).collect();
+    fields[0] + fields[8]
+}
+
+/// The releases that are there, and the one that is live.
+fn kept(server: &TestBox) -> String {
+    let text = server.exec("cd /srv/library && ls releases && echo '->' && readlink current");
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Number of virtual environments.
+fn venvs(server: &TestBox) -> usize {
+    server.exec("find /srv/library/venvs -mindepth 1 -maxdepth 1 -type d").lines().count()
+}
+
+/// Visitors who reload the list of books without a break: two who keep their connection, one who never does.
+struct Load {
+    seen: Arc<Mutex<BTreeMap<usize, usize>>>,
+    stop: Arc<AtomicBool>,
+    visitors: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Load {
+    fn start(server: &TestBox) -> Self {
+        let (seen, stop) = (Arc::new(Mutex::new(BTreeMap::new())), Arc::new(AtomicBool::new(false)));
+        let visit = |keep: bool| {
+            let (host, seen, stop) = (server.host.clone(), Arc::clone(&seen), Arc::clone(&stop));
+            std::thread::spawn(move || {
+                let mut open = None;
+                while !stop.load(Ordering::Relaxed) {
+                    let mut browser = open.take().unwrap_or_else(|| Browser::open(&host).expect("connect"));
+                    let page = browser.request("GET", "/books/", "", b"").expect("a response");
+                    *seen.lock().unwrap().entry(books_on_page(&page)).or_insert(0) += 1;
+                    // nginx announces the end of a connection that has had its share of requests.
+                    open = (keep && page.header("Connection") != "close").then_some(browser);
+                }
+            })
+        };
+        let visitors = [true, true, false].map(visit).into();
+        Self { seen, stop, visitors }
+    }
+
+    fn count(&self) -> usize {
+        self.seen.lock().unwrap().values().sum()
+    }
+
+    fn wait_for_more(&self, requests: usize) {
+        let enough = self.count() + requests;
+        wait_for("requests to be answered", 30, || {
+            assert!(
+                !self.visitors.iter().any(std::thread::JoinHandle::is_finished),
+                "a visitor got no answer"
+            );
+            self.count() >= enough
+        });
+    }
+
+    /// Number of books on a page, and how often that was seen; panics if any request failed.
+    fn stop(self) -> BTreeMap<usize, usize> {
+        self.stop.store(true, Ordering::Relaxed);
+        for visitor in self.visitors {
+            visitor.join().expect("every request is answered with 200");
+        }
+        let seen = self.seen.lock().unwrap();
+        seen.clone()
+    }
 }
