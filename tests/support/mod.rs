@@ -1,0 +1,295 @@
+//! What tests that deploy share: a copy of the example project, the `ship` under test, and a browser.
+//!
+//! Invariant: `ship` runs as a user would run it, in a clean environment with a home of its own; HTTP goes over
+//! sockets of our own, since a client that quietly tries again would hide a lost request.
+
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test support")]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::boxes::TestBox;
+
+/// A copy of `examples/library` in a git repository of its own, to be deployed to one box.
+#[derive(Debug)]
+pub struct Project {
+    /// Its folder.
+    pub dir: PathBuf,
+    server: String,
+    home: PathBuf,
+    _temp: tempfile::TempDir,
+}
+
+impl Project {
+    /// The example, for this box as root.
+    pub fn new(server: &TestBox) -> Self {
+        Self::for_user(server, "root")
+    }
+
+    /// The example, for this box as that user.
+    pub fn for_user(server: &TestBox, user: &str) -> Self {
+        let project = Self::empty(server, user);
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/library/.");
+        run(Command::new("cp").arg("-r").arg(example).arg(&project.dir));
+        project.config("");
+        project.commit("The example");
+        project
+    }
+
+    /// A git repository with nothing in it.
+    pub fn empty(server: &TestBox, user: &str) -> Self {
+        let temp = tempfile::Builder::new().prefix("ship-story").tempdir().expect("make a folder");
+        let (dir, home) = (temp.path().join("library"), temp.path().join("home"));
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::create_dir(&home).unwrap();
+        let (host, port, key) = (&server.host, server.port, server.key.display());
+        let server = format!("{{provider: ssh, host: {host:?}, port: {port}, user: {user}, key: {key}}}");
+        let project = Self { dir, server, home, _temp: temp };
+        project.git(&["init", "--quiet", "--initial-branch=main"]);
+        project
+    }
+
+    /// Writes `ship.yml`: the server, then these lines.
+    pub fn config(&self, lines: &str) {
+        self.write("ship.yml", &format!("server: {}\n{lines}\n", self.server));
+    }
+
+    /// Writes a file, with the folders above it.
+    pub fn write(&self, path: &str, text: &str) {
+        let full = self.dir.join(path);
+        std::fs::create_dir_all(full.parent().unwrap()).unwrap();
+        std::fs::write(full, text).unwrap();
+    }
+
+    /// Replaces a text that is there exactly once.
+    pub fn replace(&self, path: &str, old: &str, new: &str) {
+        let text = std::fs::read_to_string(self.dir.join(path)).unwrap();
+        assert_eq!(text.matches(old).count(), 1, "{old:?} in {path}");
+        self.write(path, &text.replace(old, new));
+    }
+
+    /// Adds one line to the site's front page, as a developer would change a template.
+    pub fn put_on_page(&self, text: &str) {
+        self.replace(
+            "catalog/templates/catalog/index.html",
+            "<section class=\"hero\">",
+            &format!("<p>{text}</p>\n<section class=\"hero\">"),
+        );
+    }
+
+    /// Commits everything that is not ignored.
+    pub fn commit(&self, message: &str) {
+        self.git(&["add", "--all"]);
+        self.git(&["commit", "--quiet", "--message", message]);
+    }
+
+    /// Runs git in the project.
+    pub fn git(&self, words: &[&str]) {
+        let identity = ["-c", "user.name=Test", "-c", "user.email=test@example.com"];
+        let mut git = self.clean(Command::new("git"));
+        run(git.arg("-C").arg(&self.dir).args(identity).args(words));
+    }
+
+    /// `ship` with these arguments, ready to run: for its environment, its input, or to leave it running.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = self.clean(Command::new(env!("CARGO_BIN_EXE_ship")));
+        command.current_dir(&self.dir).args(words).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `ship`, however it ends.
+    pub fn ship(&self, words: &[&str]) -> Ran {
+        Ran::of(&mut self.command(words))
+    }
+
+    /// Runs `ship up --yes`, which must succeed.
+    pub fn up(&self) -> Ran {
+        self.ship(&["up", "--yes"]).exits(0)
+    }
+
+    fn clean(&self, mut command: Command) -> Command {
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", &self.home).env("USER", "tester").env("LANG", "C.UTF-8");
+        command
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().expect("run a command");
+    assert!(output.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What a run of `ship` came to.
+#[derive(Debug)]
+pub struct Ran {
+    what: String,
+    /// Its exit code; -1 after a signal.
+    pub code: i32,
+    /// Results.
+    pub stdout: String,
+    /// Progress and errors.
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Runs a command to its end.
+    pub fn of(command: &mut Command) -> Self {
+        let output = command.output().expect("run ship");
+        let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+        Self {
+            what: format!("ship {}", words.join(" ")),
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Asserts the exit code.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(
+            self.code, code,
+            "{}\n--- stdout\n{}\n--- stderr\n{}",
+            self.what, self.stdout, self.stderr
+        );
+        self
+    }
+
+    /// Asserts that a text was printed, on either stream.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        let said = self.stdout.contains(text) || self.stderr.contains(text);
+        assert!(
+            said,
+            "{} does not say {text:?}\n--- stdout\n{}\n--- stderr\n{}",
+            self.what, self.stdout, self.stderr
+        );
+        self
+    }
+
+    /// Standard output as one JSON value a line; panics at a line that isn't one.
+    #[track_caller]
+    pub fn json(&self) -> Vec<serde_json::Value> {
+        let read = |line: &str| {
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{}: {error}: {line}", self.what))
+        };
+        self.stdout.lines().map(read).collect()
+    }
+}
+
+/// Waits until a condition holds; panics after `seconds`.
+#[track_caller]
+pub fn wait_for(what: &str, seconds: u64, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited {seconds} s for {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// An HTTP response.
+#[derive(Debug)]
+pub struct Response {
+    /// Status code.
+    pub status: u16,
+    headers: Vec<(String, String)>,
+    /// The body, without its transfer encoding; a content encoding stays.
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// A header's value, or nothing.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.iter().find(|(has, _)| has.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value)
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// One connection to port 80 of a box, kept alive between requests; nothing is ever tried again.
+pub struct Browser {
+    stream: BufReader<TcpStream>,
+    host: String,
+}
+
+impl Browser {
+    /// Connects.
+    pub fn open(host: &str) -> std::io::Result<Self> {
+        let stream = TcpStream::connect((host, 80))?;
+        stream.set_read_timeout(Some(Duration::from_secs(40)))?;
+        Ok(Self { stream: BufReader::new(stream), host: host.to_owned() })
+    }
+
+    /// Sends one request and reads its response.
+    pub fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> std::io::Result<Response> {
+        let length =
+            if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n{headers}{length}\r\n", self.host);
+        self.stream.get_mut().write_all(head.as_bytes())?;
+        // A server that refuses a body may stop reading it; its answer is there all the same.
+        let sent = self.stream.get_mut().write_all(body);
+        self.response().or_else(|error| Err(sent.err().unwrap_or(error)))
+    }
+
+    fn line(&mut self) -> std::io::Result<String> {
+        let mut line = String::new();
+        if self.stream.read_line(&mut line)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(line.trim_end().to_owned())
+    }
+
+    fn response(&mut self) -> std::io::Result<Response> {
+        let status = self.line()?;
+        let status = status.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let status = status.ok_or(std::io::ErrorKind::InvalidData)?;
+        let mut response = Response { status, headers: Vec::new(), body: Vec::new() };
+        loop {
+            let line = self.line()?;
+            let Some((name, value)) = line.split_once(':') else { break };
+            response.headers.push((name.to_owned(), value.trim().to_owned()));
+        }
+        if response.header("Transfer-Encoding") == "chunked" {
+            loop {
+                let size =
+                    usize::from_str_radix(&self.line()?, 16).map_err(|_| std::io::ErrorKind::InvalidData)?;
+                let mut chunk = vec![0; size];
+                self.stream.read_exact(&mut chunk)?;
+                response.body.extend(chunk);
+                self.line()?;
+                if size == 0 {
+                    break;
+                }
+            }
+        } else {
+            response.body = vec![0; response.header("Content-Length").parse().unwrap_or(0)];
+            self.stream.read_exact(&mut response.body)?;
+        }
+        Ok(response)
+    }
+}
+
+/// One GET over a connection of its own.
+pub fn get(server: &TestBox, path: &str) -> Response {
+    get_with(server, path, "")
+}
+
+/// The same with further headers, each ending in `\r\n`.
+pub fn get_with(server: &TestBox, path: &str, headers: &str) -> Response {
+    Browser::open(&server.host)
+        .and_then(|mut browser| browser.request("GET", path, headers, b""))
+        .expect("GET")
+}
