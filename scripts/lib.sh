@@ -141,10 +141,11 @@ SOURCES
         tail -n 15 "$log" >&2
         die "could not bring the new $suite up to date (all of it: $log)"
     }
-    # As a cloud image: no package lists, no host keys, no identity.
+    # As a cloud image: no package lists, no host keys, no identity (debootstrap copies this machine's name).
     rm -rf "$dir/usr/sbin/policy-rc.d" \
         "$dir"/var/lib/apt/lists/* "$dir"/var/cache/apt/*.bin "$dir"/var/cache/apt/archives/*.deb \
-        "$dir"/etc/ssh/ssh_host_* "$dir"/var/log/bootstrap.log "$dir/var/lib/dbus/machine-id"
+        "$dir"/etc/ssh/ssh_host_* "$dir"/var/log/bootstrap.log "$dir/var/lib/dbus/machine-id" \
+        "$dir/etc/hostname"
     : >"$dir/etc/machine-id"
     rm -f "$log"
 }

@@ -56,7 +56,8 @@ fn script(change: &Change, data: &mut Vec<(String, Vec<u8>)>) -> Script {
 /// Puts a file in place by a rename, so that nobody ever reads half of it.
 fn write_script(write: &FileWrite, source: &str) -> Script {
     let temporary = format!("{}.ship-new", write.path);
-    let folder = write.path.rsplit_once('/').map_or("/", |(folder, _)| if folder.is_empty() { "/" } else { folder });
+    let folder =
+        write.path.rsplit_once('/').map_or("/", |(folder, _)| if folder.is_empty() { "/" } else { folder });
     Script::new()
         .cmd(Cmd::new("mkdir").arg("-p").arg("--").arg(folder))
         .cmd(
@@ -218,7 +219,9 @@ fn event(line: &str) -> Event {
         match words.as_slice() {
             ["begin", _] => Some(Event::Begin),
             ["start", step] => Some(Event::Start { step: (*step).into(), at_ms }),
-            ["done", step, code] => Some(Event::Done { step: (*step).into(), code: code.parse().ok()?, at_ms }),
+            ["done", step, code] => {
+                Some(Event::Done { step: (*step).into(), code: code.parse().ok()?, at_ms })
+            }
             ["end", "busy"] => Some(Event::End(End::Busy)),
             ["end", "stale"] => Some(Event::End(End::Stale)),
             ["end", code] => Some(Event::End(End::Code(code.parse().ok()?))),
@@ -269,7 +272,8 @@ mod tests {
             mode: "0640".into(),
             secret: true,
         };
-        let change = Change::new(ResourceId::new("file", "/etc/a b/$c"), Action::Create, "", vec![Step::Write(write)]);
+        let change =
+            Change::new(ResourceId::new("file", "/etc/a b/$c"), Action::Create, "", vec![Step::Write(write)]);
         let bundle = bundle(&Plan { changes: vec![change] });
         insta::assert_debug_snapshot!(bundle.steps[0].script, @r"
         mkdir -p -- '/etc/a b'

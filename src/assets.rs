@@ -92,7 +92,8 @@ fn overrides(project: &Path, top: &str, into: &mut BTreeMap<String, Asset>) -> R
     for entry in ignore::WalkBuilder::new(&folder).standard_filters(false).build() {
         let entry = entry.map_err(|error| Failure::input(format!("can't read {top}: {error}")))?;
         let path = entry.path();
-        let Some(name) = path.strip_prefix(&folder).ok().and_then(Path::to_str).filter(|_| path.is_file()) else {
+        let Some(name) = path.strip_prefix(&folder).ok().and_then(Path::to_str).filter(|_| path.is_file())
+        else {
             continue;
         };
         let text = std::fs::read_to_string(path)

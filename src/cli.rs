@@ -50,13 +50,19 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Look at the project and write ship.yml
-    #[command(after_help = "Examples:\n  ship init              write ship.yml for the project in this folder\n  ship init --force      write it anew")]
+    #[command(
+        after_help = "Examples:\n  ship init              write ship.yml for the project in this folder\n  ship init --force      write it anew"
+    )]
     Init(Init),
     /// Make it so: server, packages, database, release. Again: only what differs
-    #[command(after_help = "Examples:\n  ship up                deploy; asks before it changes the server itself\n  ship up -y --json      from CI\n  ship up -e staging     another environment of ship.yml")]
+    #[command(
+        after_help = "Examples:\n  ship up                deploy; asks before it changes the server itself\n  ship up -y --json      from CI\n  ship up -e staging     another environment of ship.yml"
+    )]
     Up(Up),
     /// Show what `up` would change, and change nothing. Exits with 2 when there are changes
-    #[command(after_help = "Examples:\n  ship plan              reasons and diffs\n  ship plan --json       for a script")]
+    #[command(
+        after_help = "Examples:\n  ship plan              reasons and diffs\n  ship plan --json       for a script"
+    )]
     Plan,
     /// Show the server, its units and the live release
     Status,
@@ -64,21 +70,29 @@ pub enum Command {
     #[command(after_help = "Examples:\n  ship ssh\n  ship ssh -- df -h")]
     Ssh(Ssh),
     /// Show the logs of the site
-    #[command(after_help = "Examples:\n  ship logs -f           follow everything\n  ship logs -n 200 --process web --since '1 hour ago'")]
+    #[command(
+        after_help = "Examples:\n  ship logs -f           follow everything\n  ship logs -n 200 --process web --since '1 hour ago'"
+    )]
     Logs(Logs),
     /// Run a command in the live release, with its environment and user
-    #[command(after_help = "Examples:\n  ship run python -c 'import django; print(django.__version__)'\n  ship run -- ls -l")]
+    #[command(
+        after_help = "Examples:\n  ship run python -c 'import django; print(django.__version__)'\n  ship run -- ls -l"
+    )]
     Run(Run),
     /// Run manage.py in the live release
     #[command(after_help = "Examples:\n  ship manage createsuperuser\n  ship manage shell")]
     Manage(Run),
     /// Show, set and remove the site's environment
-    #[command(after_help = "Examples:\n  ship config                          names, values masked\n  ship config get SECRET_KEY\n  ship config set SENTRY_DSN=https://… MAIL_PASSWORD=@password.txt\n  ship config set TOKEN=- <token.txt   keep a value out of the shell's history\n  ship config unset SENTRY_DSN")]
+    #[command(
+        after_help = "Examples:\n  ship config                          names, values masked\n  ship config get SECRET_KEY\n  ship config set SENTRY_DSN=https://… MAIL_PASSWORD=@password.txt\n  ship config set TOKEN=- <token.txt   keep a value out of the shell's history\n  ship config unset SENTRY_DSN"
+    )]
     Config(Config),
     /// Print the JSON Schema of ship.yml
     Schema,
     /// Print completions for a shell
-    #[command(after_help = "Examples:\n  ship completions bash >/etc/bash_completion.d/ship\n  ship completions zsh >~/.zfunc/_ship\n  ship completions fish >~/.config/fish/completions/ship.fish")]
+    #[command(
+        after_help = "Examples:\n  ship completions bash >/etc/bash_completion.d/ship\n  ship completions zsh >~/.zfunc/_ship\n  ship completions fish >~/.config/fish/completions/ship.fish"
+    )]
     Completions {
         /// The shell
         shell: clap_complete::Shell,

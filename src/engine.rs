@@ -120,7 +120,8 @@ impl Desired {
     fn read(&self, asset: &Asset, vars: &Vars) -> Result<Vec<Box<dyn Resource>>, Failure> {
         playbook::resources(&asset.origin, &asset.text, vars, &self.templates).map_err(|error| match error {
             PlaybookError::Template { error, .. } => template_failure(&error),
-            other @ (PlaybookError::Yaml { .. } | PlaybookError::Item { .. }) => Failure::input(other.to_string()),
+            PlaybookError::Yaml(error) => error.into(),
+            other @ PlaybookError::Item { .. } => Failure::input(other.to_string()),
         })
     }
 
@@ -137,7 +138,9 @@ impl Desired {
         let workers: Vec<Value> = config
             .workers
             .iter()
-            .map(|(name, command)| Value::from_pairs([("name", name.as_str()), ("command", command.as_str())]))
+            .map(|(name, command)| {
+                Value::from_pairs([("name", name.as_str()), ("command", command.as_str())])
+            })
             .collect();
         Vars::from([
             ("app".into(), text(app)),
@@ -146,11 +149,14 @@ impl Desired {
             ("home".into(), text(&home)),
             ("port".into(), Value::from(PORT)),
             ("domains".into(), Value::from(config.domains.clone())),
-            ("database".into(), text(match config.database {
-                Database::Postgres => "postgres",
-                Database::Sqlite => "sqlite",
-                Database::External => "external",
-            })),
+            (
+                "database".into(),
+                text(match config.database {
+                    Database::Postgres => "postgres",
+                    Database::Sqlite => "sqlite",
+                    Database::External => "external",
+                }),
+            ),
             ("plain_env".into(), Value::from(self.plain_env())),
             ("web_workers".into(), Value::from(config.web.workers.unwrap_or(0))),
             ("timeout_s".into(), Value::from(config.web.timeout_s)),
@@ -159,8 +165,22 @@ impl Desired {
             ("workers".into(), Value::from(workers)),
             ("django_root".into(), Value::from(root)),
             ("wsgi".into(), text(&config.django.wsgi)),
-            ("static".into(), served(layout.static_url.as_deref(), layout.static_root.as_deref(), &format!("{home}/static"))),
-            ("media".into(), served(layout.media_url.as_deref(), layout.media_root.as_deref(), &format!("{home}/shared/media"))),
+            (
+                "static".into(),
+                served(
+                    layout.static_url.as_deref(),
+                    layout.static_root.as_deref(),
+                    &format!("{home}/static"),
+                ),
+            ),
+            (
+                "media".into(),
+                served(
+                    layout.media_url.as_deref(),
+                    layout.media_root.as_deref(),
+                    &format!("{home}/shared/media"),
+                ),
+            ),
         ])
     }
 
@@ -206,8 +226,10 @@ fn custom_playbook(project: &Path, reference: &PlaybookRef, assets: &Assets) -> 
     match reference {
         PlaybookRef::Builtin(name) => assets.playbook(name).cloned().ok_or_else(|| {
             let known: Vec<&str> = assets.playbook_names().collect();
-            Failure::input(format!("there is no playbook `{name}`"))
-                .hint(format!("there are {}; a file is named with its path, ./ops/{name}.yml", known.join(", ")))
+            Failure::input(format!("there is no playbook `{name}`")).hint(format!(
+                "there are {}; a file is named with its path, ./ops/{name}.yml",
+                known.join(", ")
+            ))
         }),
         PlaybookRef::File(path) => std::fs::read_to_string(project.join(path))
             .map(|text| Asset { origin: path.clone(), text })
@@ -234,9 +256,8 @@ fn release_failure(error: ReleaseError) -> Failure {
         }
         error @ ReleaseError::Python { .. } => Failure::input(error.to_string())
             .hint("ask for the version that the server has, or take an image that has the one you want"),
-        error @ ReleaseError::NoSpace { .. } => {
-            Failure::failed(error.to_string()).hint("look what fills it with `ship ssh -- df -h` and `ship ssh -- du -xsh /var/* /srv/*`")
-        }
+        error @ ReleaseError::NoSpace { .. } => Failure::failed(error.to_string())
+            .hint("look what fills it with `ship ssh -- df -h` and `ship ssh -- du -xsh /var/* /srv/*`"),
     }
 }
 
@@ -245,8 +266,7 @@ pub async fn probe(session: &Session, asks: &BTreeSet<Ask>) -> Result<Facts, Fai
     let script = facts::probe_script(asks);
     let output = session.exec(&script, Bytes::new()).await?;
     let text = output.stdout_text();
-    facts::parse(asks, &text)
-        .map_err(|error| Failure::failed(error.to_string()).detail(output.stderr_text()))
+    facts::parse(asks, &text).map_err(|error| Failure::failed(error.to_string()).detail(output.stderr_text()))
 }
 
 /// What an apply came to.
@@ -270,7 +290,7 @@ pub async fn up(session: &Session, desired: &Desired, project: &Path, ui: &Ui) -
             outcome.live = facts.app.current;
             return Ok(outcome);
         }
-        ui.plan(&planned.plan, ui.is_json());
+        ui.plan(&planned.plan, ui.is_json() || ui.verbose());
         let only_release = planned.plan.changes.iter().all(|change| change.id.kind == "release");
         if !confirmed && !only_release && !ui.confirm("Apply this?")? {
             return Err(Failure::failed("nothing was changed"));
@@ -307,8 +327,12 @@ pub async fn restart_with_config(
     for _ in 0..3 {
         let facts = settled(session, &asks, &desired.config, ui).await?;
         let vars = desired.vars(&Layout::usual());
-        let context =
-            Context { config: &desired.config, source: &desired.source, templates: &desired.templates, vars: &vars };
+        let context = Context {
+            config: &desired.config,
+            source: &desired.source,
+            templates: &desired.templates,
+            vars: &vars,
+        };
         let changes = release::config_change(&context, &facts, what).map_err(release_failure)?;
         let planned = Planned { plan: Plan { changes }, release: None };
         match apply(session, desired, &facts, &planned, project, ui).await? {
@@ -330,7 +354,12 @@ pub struct Outcome {
 }
 
 /// Probes until no other apply runs, following the one that does.
-async fn settled(session: &Session, asks: &BTreeSet<Ask>, config: &Config, ui: &Ui) -> Result<Facts, Failure> {
+async fn settled(
+    session: &Session,
+    asks: &BTreeSet<Ask>,
+    config: &Config,
+    ui: &Ui,
+) -> Result<Facts, Failure> {
     loop {
         let facts = probe(session, asks).await?;
         let Some(running) = &facts.app.applying else { return Ok(facts) };
@@ -389,7 +418,9 @@ async fn apply(
         };
         match &upload {
             Some(file) => {
-                let opened = file.reopen().map_err(|error| Failure::failed(format!("can't read the upload back: {error}")))?;
+                let opened = file
+                    .reopen()
+                    .map_err(|error| Failure::failed(format!("can't read the upload back: {error}")))?;
                 let mut input = std::io::Cursor::new(packed).chain(tokio::fs::File::from_std(opened));
                 session.stream(Exec::as_root(&script).stdin(Stdin::Stream(&mut input)), &mut on_output).await
             }
@@ -402,17 +433,19 @@ async fn apply(
     ui.idle();
     match (follower.end.take(), streamed) {
         (Some(end), _) => ended(end, &follower, planned),
-        (None, Err(error)) if follower.began => {
-            Err(Failure::from(error).hint("the server finishes its step by itself; `ship up` follows it or carries on"))
-        }
+        (None, Err(error)) if follower.began => Err(Failure::from(error)
+            .hint("the server finishes its step by itself; `ship up` follows it or carries on")),
         (None, Err(error)) => Err(error.into()),
         (None, Ok(_)) if follower.began => {
             Err(Failure::failed(format!("the server stopped in the middle of `{}`", follower.current()))
                 .detail(follower.tail())
                 .hint("was it rebooted, or did it run out of memory? `ship up` carries on"))
         }
-        (None, Ok(_)) => Err(Failure::failed("the server could not start to apply")
-            .detail(format!("{}{}", follower.tail(), String::from_utf8_lossy(&stderr)))),
+        (None, Ok(_)) => Err(Failure::failed("the server could not start to apply").detail(format!(
+            "{}{}",
+            follower.tail(),
+            String::from_utf8_lossy(&stderr)
+        ))),
     }
 }
 
@@ -422,7 +455,10 @@ fn ended(end: End, follower: &Follower<'_>, planned: &Planned) -> Result<Applied
         End::Code(code) if code == release::ANSWER_DIFFERS && follower.answer_differs => Ok(Applied::Again),
         End::Busy | End::Stale => Ok(Applied::Again),
         End::Code(code) => {
-            let of_release = follower.step().and_then(|index| planned.plan.changes.get(index)).is_some_and(|change| change.id.kind == "release");
+            let of_release = follower
+                .step()
+                .and_then(|index| planned.plan.changes.get(index))
+                .is_some_and(|change| change.id.kind == "release");
             let failure = Failure::failed(format!("`{}` failed (exit {code})", follower.current()))
                 .detail(follower.tail());
             Err(if of_release {
@@ -492,7 +528,10 @@ impl<'a> Follower<'a> {
                     self.lines.clear();
                 }
                 Event::Output(line) => {
-                    self.ui.step_output(&line);
+                    match line.strip_prefix("ship: ") {
+                        Some(advice) => self.ui.warn(advice),
+                        None => self.ui.step_output(&line),
+                    }
                     self.lines.push(line);
                 }
                 Event::Done { step, code, at_ms } => {
@@ -521,7 +560,8 @@ fn pack_bundle(bundle: &Bundle, assets: &Assets) -> Result<Vec<u8>, Failure> {
     let mut files = vec![("run".to_string(), runner.into_bytes()), ("order".to_string(), order.into_bytes())];
     files.extend(bundle.steps.iter().map(|step| (format!("steps/{}", step.id), step.script.text().into())));
     files.extend(bundle.data.iter().map(|(name, bytes)| (format!("data/{name}"), bytes.clone())));
-    let mut archive = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    let mut archive =
+        tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
     for (path, bytes) in files {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);

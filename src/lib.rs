@@ -2,23 +2,23 @@
 //!
 //! See ARCHITECTURE.md for the code map and its invariants.
 
-pub mod config;
-pub mod error;
-pub mod nearest;
-pub mod project;
-pub mod shell;
-pub mod transport;
-pub mod facts;
-pub mod plan;
-pub mod playbook;
-pub mod resources;
 pub mod apply;
-pub mod tree;
 pub mod assets;
-pub mod engine;
-pub mod providers;
-pub mod release;
-pub mod source;
-pub mod ui;
 pub mod cli;
 pub mod commands;
+pub mod config;
+pub mod engine;
+pub mod error;
+pub mod facts;
+pub mod nearest;
+pub mod plan;
+pub mod playbook;
+pub mod project;
+pub mod providers;
+pub mod release;
+pub mod resources;
+pub mod shell;
+pub mod source;
+pub mod transport;
+pub mod tree;
+pub mod ui;

@@ -13,6 +13,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, Value};
 use serde::Deserialize;
 
+use crate::config::ConfigError;
 use crate::facts::host::Host;
 use crate::resources::Resource;
 use crate::resources::command::{Command, Done};
@@ -51,13 +52,8 @@ pub struct TemplateError {
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum PlaybookError {
     /// Wrong YAML, an unknown key, a wrong type.
-    #[error("{origin}: {problem}")]
-    Yaml {
-        /// The file.
-        origin: String,
-        /// Position and problem.
-        problem: String,
-    },
+    #[error(transparent)]
+    Yaml(ConfigError),
     /// An item that makes no sense.
     #[error("{origin}: item {item}: {problem}")]
     Item {
@@ -105,7 +101,10 @@ impl Templates {
         let mut templates = Self { env, origins: BTreeMap::new() };
         for (name, origin, text) in sources {
             templates.origins.insert(name.clone(), origin);
-            templates.env.add_template_owned(name.clone(), text).map_err(|error| templates.error(&name, &error))?;
+            templates
+                .env
+                .add_template_owned(name.clone(), text)
+                .map_err(|error| templates.error(&name, &error))?;
         }
         Ok(templates)
     }
@@ -121,7 +120,9 @@ impl Templates {
         if !text.contains("{{") && !text.contains("{%") {
             return Ok(text.to_string());
         }
-        self.env.render_named_str(origin, text, context(vars, None)).map_err(|error| self.error(origin, &error))
+        self.env
+            .render_named_str(origin, text, context(vars, None))
+            .map_err(|error| self.error(origin, &error))
     }
 
     fn condition(&self, origin: &str, expression: &str, vars: &Vars) -> Result<bool, TemplateError> {
@@ -269,8 +270,7 @@ pub fn resources(
     vars: &Vars,
     templates: &Arc<Templates>,
 ) -> Result<Vec<Box<dyn Resource>>, PlaybookError> {
-    let items: Vec<Item> = serde_yaml::from_str(text)
-        .map_err(|error| PlaybookError::Yaml { origin: origin.into(), problem: error.to_string() })?;
+    let items: Vec<Item> = crate::config::from_str(origin, text).map_err(PlaybookError::Yaml)?;
     let mut resources = Vec::new();
     for (index, item) in items.iter().enumerate() {
         let number = index + 1;
@@ -342,7 +342,10 @@ impl Reader<'_> {
 
     fn path(&self, text: &str) -> Result<String, PlaybookError> {
         let path = self.text(text)?;
-        if !path.starts_with('/') || path.chars().any(char::is_control) || path.split('/').any(|part| part == "..") {
+        if !path.starts_with('/')
+            || path.chars().any(char::is_control)
+            || path.split('/').any(|part| part == "..")
+        {
             return Err(self.bad(format!("`{path}` is not an absolute path")));
         }
         Ok(path)
@@ -407,7 +410,8 @@ impl Reader<'_> {
                 groups: item.groups.iter().map(|group| self.text(group)).collect::<Result<_, _>>()?,
             }));
         } else if let Some(name) = &item.unit {
-            let prefixes = |list: &[String]| list.iter().map(|text| self.text(text)).collect::<Result<_, _>>();
+            let prefixes =
+                |list: &[String]| list.iter().map(|text| self.text(text)).collect::<Result<_, _>>();
             out.push(Box::new(Unit {
                 name: self.text(name)?,
                 enabled: item.enabled,
@@ -434,7 +438,9 @@ impl Reader<'_> {
                 (Some(path), None) => Done::Creates(self.path(path)?),
                 (None, Some(script)) => Done::Unless(self.script(script)?),
                 (None, None) | (Some(_), Some(_)) => {
-                    return Err(self.bad("a command takes either `creates` or `unless`, so that it runs once"));
+                    return Err(
+                        self.bad("a command takes either `creates` or `unless`, so that it runs once")
+                    );
                 }
             };
             out.push(Box::new(Command { name: self.text(name)?, run: self.script(run)?, done, why }));

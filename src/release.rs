@@ -152,18 +152,24 @@ pub fn predicted_layout(app: &App, tree: &Tree) -> Layout {
 fn pending(app: &App, tree: &Tree) -> Option<u32> {
     let (number, digest) = app.newest_tree()?;
     let recorded = app.releases.iter().any(|record| record.number == number);
-    (digest == tree.digest() && app.current.is_none_or(|current| number > current) && !recorded).then_some(number)
+    (digest == tree.digest() && app.current.is_none_or(|current| number > current) && !recorded)
+        .then_some(number)
 }
 
 /// Decides whether a release is due, and how it is made. `before` are the changes of everything else.
-pub fn plan(context: &Context<'_>, facts: &Facts, before: &[Change]) -> Result<(Vec<Change>, Option<Release>), ReleaseError> {
+pub fn plan(
+    context: &Context<'_>,
+    facts: &Facts,
+    before: &[Change],
+) -> Result<(Vec<Change>, Option<Release>), ReleaseError> {
     let Context { config, source, .. } = context;
     let app = &facts.app;
     check_secrets(config, app)?;
     let python = python(config, facts)?;
     let venv = venv_hash(config, source, &python);
     let recipe = recipe(context, facts)?;
-    let wanted_plain = sha256(context.templates.render("django/plain.env.j2", context.vars, None)?.as_bytes());
+    let wanted_plain =
+        sha256(context.templates.render("django/plain.env.j2", context.vars, None)?.as_bytes());
 
     let mut reasons = Vec::new();
     match app.live() {
@@ -203,7 +209,15 @@ pub fn plan(context: &Context<'_>, facts: &Facts, before: &[Change]) -> Result<(
     }
     reasons.retain(|reason| !reason.is_empty());
 
-    let steps = Steps { context, app, number, venv: &venv, recipe: &recipe, layout: &layout, record: code_record(source) };
+    let steps = Steps {
+        context,
+        app,
+        number,
+        venv: &venv,
+        recipe: &recipe,
+        layout: &layout,
+        record: code_record(source),
+    };
     let mut changes = Vec::new();
     if let Some(delta) = &upload {
         changes.push(steps.upload(delta, &reasons.join("; ")));
@@ -361,7 +375,10 @@ fn venv_hash(config: &Config, source: &Source, python: &str) -> String {
         text.push_str(&format!("{path}\n{}\n{content}", content.len()));
         // A package of the project itself is installed from its files.
         let local = content.lines().map(str::trim).any(|line| {
-            line.starts_with('.') || line.starts_with("-e") || line.starts_with("--editable") || line.contains("file:")
+            line.starts_with('.')
+                || line.starts_with("-e")
+                || line.starts_with("--editable")
+                || line.contains("file:")
         });
         if local {
             text.push_str(source.tree.digest());
@@ -404,7 +421,11 @@ fn files_reason(delta: &Delta) -> String {
 
 /// A virtual environment is larger than the code; 300 MiB is what Django with its usual friends takes, twice over.
 fn check_space(facts: &Facts, source: &Source, delta: &Delta, has_venv: bool) -> Result<(), ReleaseError> {
-    let packages = if facts.packages.values().any(|package| !package.installed) || facts.packages.is_empty() { 400 } else { 0 };
+    let packages = if facts.packages.values().any(|package| !package.installed) || facts.packages.is_empty() {
+        400
+    } else {
+        0
+    };
     let venv = if has_venv { 0 } else { 300 };
     let needed_mb = 16 + packages + venv + (delta.send_bytes * 2 + source.tree.bytes() / 4) / (1 << 20);
     if facts.host.free_mb < needed_mb {
@@ -528,7 +549,12 @@ impl Steps<'_> {
         } else {
             format!("{}, {}", count(delta.send.len(), "file"), human_bytes(delta.send_bytes))
         };
-        let why = [why, size.as_str()].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join("; ");
+        let why = [why, size.as_str()]
+            .iter()
+            .filter(|part| !part.is_empty())
+            .copied()
+            .collect::<Vec<_>>()
+            .join("; ");
         let mut change = self.change(&format!("upload v{}", self.number), why, script);
         if self.app.newest_tree().is_some() {
             let mut list: Vec<String> = delta.send.iter().map(|path| format!("~ {path}")).collect();
@@ -609,12 +635,13 @@ fi
             .line("  umask 027; cat -- *.env >\"../$n.env.new\"; chgrp \"$app\" \"../$n.env.new\"; mv \"../$n.env.new\" \"../$n.env\"")
             .line("  sha256sum -- *.env >\"$state/config\" )");
         // Python files of the site itself are compiled once, by root, since the site can't write there.
-        script = script.line("\"$top/venvs/$venv/bin/python\" -m compileall -q -j 0 \"$release\" >/dev/null 2>&1 || true");
+        script = script.line(
+            "\"$top/venvs/$venv/bin/python\" -m compileall -q -j 0 \"$release\" >/dev/null 2>&1 || true",
+        );
+        let domains = Cmd::new("-").raw("\"$release\"").args(&self.context.config.domains);
+        let question = format!("answer=$(as_app \"$top/venvs/$n/bin/python\" {}", domains.text());
         script = script
-            .then(&heredoc(
-                "answer=$(as_app \"$top/venvs/$n/bin/python\" - \"$release\"",
-                ASK,
-            ))
+            .then(&heredoc(&question, ASK))
             .line(")")
             .line("printf '%s\\n' \"$answer\" | tail -n 1 >\"$state/.new\" && mv \"$state/.new\" \"$state/answer.json\"")
             .line("printf '%s\\n' \"$venv\" >\"$state/venv\"")
@@ -657,16 +684,22 @@ fi
     }
 
     fn collectstatic(&self) -> Change {
-        let script = self
-            .prelude()
-            .then(&self.as_app())
-            .line(&self.manage(&["collectstatic", "--noinput", "--verbosity", "0"]));
+        let script = self.prelude().then(&self.as_app()).line(&self.manage(&[
+            "collectstatic",
+            "--noinput",
+            "--verbosity",
+            "0",
+        ]));
         self.change("collect static files", "", script)
     }
 
     fn migrate(&self) -> Change {
-        let script =
-            self.prelude().then(&self.as_app()).line(&self.manage(&["migrate", "--noinput", "--verbosity", "1"]));
+        let script = self.prelude().then(&self.as_app()).line(&self.manage(&[
+            "migrate",
+            "--noinput",
+            "--verbosity",
+            "1",
+        ]));
         self.change("migrate the database", "", script)
     }
 
@@ -700,7 +733,8 @@ ln -sfn "releases/$n" "$top/.current.new" && mv -fT "$top/.current.new" "$top/cu
         ));
         script = script.set("recipe", self.recipe).line("printf '%s\\n' \"$recipe\" >\"$state/recipe\"");
         for name in config.workers.keys() {
-            script = script.cmd(Cmd::new("start").arg(format!("{}-{name}@v{}.service", config.app, self.number)));
+            script =
+                script.cmd(Cmd::new("start").arg(format!("{}-{name}@v{}.service", config.app, self.number)));
         }
         let mut keep = Cmd::new("set").arg("--");
         for unit in instances(config, self.number) {

@@ -78,7 +78,8 @@ fn walk(project: &Path, from: &Path) -> Result<BTreeSet<String>, Failure> {
     let mut paths = BTreeSet::new();
     let walker = ignore::WalkBuilder::new(from).hidden(false).require_git(false).git_global(false).build();
     for entry in walker {
-        let entry = entry.map_err(|error| Failure::input(format!("can't list the project's files: {error}")))?;
+        let entry =
+            entry.map_err(|error| Failure::input(format!("can't list the project's files: {error}")))?;
         if entry.file_type().is_some_and(|kind| kind.is_dir()) {
             continue;
         }
@@ -96,7 +97,9 @@ pub fn tree(project: &Path, paths: &[String]) -> Result<Tree, Failure> {
     let parts: Vec<Result<Vec<Entry>, Failure>> = std::thread::scope(|scope| {
         let workers: Vec<_> = paths
             .chunks(chunk)
-            .map(|part| scope.spawn(|| part.iter().filter_map(|path| entry(project, path).transpose()).collect()))
+            .map(|part| {
+                scope.spawn(|| part.iter().filter_map(|path| entry(project, path).transpose()).collect())
+            })
             .collect();
         workers
             .into_iter()
@@ -118,7 +121,12 @@ fn entry(project: &Path, path: &str) -> Result<Option<Entry>, Failure> {
     if meta.is_symlink() {
         let target = std::fs::read_link(&full).map_err(failed)?;
         let target = target.to_string_lossy().into_owned();
-        return Ok(Some(Entry { path: path.into(), kind: Kind::Link, sha256: sha256(target.as_bytes()), size: 0 }));
+        return Ok(Some(Entry {
+            path: path.into(),
+            kind: Kind::Link,
+            sha256: sha256(target.as_bytes()),
+            size: 0,
+        }));
     }
     if !meta.is_file() {
         return Ok(None);
@@ -272,7 +280,8 @@ pub fn who() -> String {
     let user = std::env::var("USER").ok().filter(|user| !user.is_empty()).or_else(|| ask("id", "-un"));
     let host = ask("uname", "-n");
     let clean = |text: Option<String>| {
-        text.unwrap_or_else(|| "unknown".into()).replace(|c: char| c.is_control() || c == '"' || c == '\\', "")
+        text.unwrap_or_else(|| "unknown".into())
+            .replace(|c: char| c.is_control() || c == '"' || c == '\\', "")
     };
     format!("{}@{}", clean(user), clean(host))
 }
@@ -331,7 +340,11 @@ mod tests {
     fn a_tree_packs_links_and_modes() {
         let folder = project(&[("a.py", "x"), ("run.sh", "#!/bin/sh\n")]);
         std::os::unix::fs::symlink("a.py", folder.path().join("l.py")).unwrap();
-        std::fs::set_permissions(folder.path().join("run.sh"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        std::fs::set_permissions(
+            folder.path().join("run.sh"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o700),
+        )
+        .unwrap();
         let paths = list(folder.path()).unwrap();
         let tree = tree(folder.path(), &paths).unwrap();
         let packed = pack(folder.path(), &tree, &paths).unwrap();

@@ -92,7 +92,9 @@ impl Tree {
     /// server has replaced a release's folder by a shared one.
     pub fn delta(&self, old: &str, distrusted: &[String]) -> Delta {
         let trusted = |path: &str| {
-            !distrusted.iter().any(|folder| path.strip_prefix(folder.as_str()).is_some_and(|rest| rest.starts_with('/')))
+            !distrusted
+                .iter()
+                .any(|folder| path.strip_prefix(folder.as_str()).is_some_and(|rest| rest.starts_with('/')))
         };
         let old_lines: BTreeSet<&str> = old.lines().collect();
         let kept: BTreeSet<&str> =
@@ -135,7 +137,12 @@ mod tests {
     use super::*;
 
     fn entry(path: &str, text: &str) -> Entry {
-        Entry { path: path.into(), kind: Kind::Plain, sha256: sha256(text.as_bytes()), size: text.len() as u64 }
+        Entry {
+            path: path.into(),
+            kind: Kind::Plain,
+            sha256: sha256(text.as_bytes()),
+            size: text.len() as u64,
+        }
     }
 
     fn tree(files: &[(&str, &str)]) -> Tree {

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::error::{Exit, Failure};
-use crate::plan::{Action, Change, Plan, change_line};
+use crate::plan::{Action, Line, LineKind, Plan};
 use crate::shell::Secret;
 use crate::transport::{HostKey, Prompt};
 
@@ -57,7 +57,8 @@ impl Ui {
             (false, true) => Mode::Live,
             (false, false) => Mode::Plain,
         };
-        let no_color = options.no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let no_color =
+            options.no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self {
             mode,
             yes: options.yes,
@@ -72,6 +73,11 @@ impl Ui {
     /// Whether questions can be asked.
     pub fn interactive(&self) -> bool {
         self.interactive
+    }
+
+    /// Whether the user wants to see everything.
+    pub fn verbose(&self) -> bool {
+        self.verbose
     }
 
     /// Whether events are JSON.
@@ -155,6 +161,8 @@ impl Ui {
     pub fn working(&self, text: &str) {
         match self.mode {
             Mode::Json => self.event(&json!({"event": "working", "text": text})),
+            // Without a terminal nobody waits for a line that only says "wait".
+            Mode::Plain if !self.verbose => {}
             Mode::Plain => self.err_line(text),
             Mode::Live => self.spin(text),
         }
@@ -208,9 +216,12 @@ impl Ui {
         }
     }
 
-    /// A step ended.
+    /// A step ended. What took no time is no news, unless the user wants to see everything.
     pub fn step_done(&self, title: &str, took: Duration, ok: bool) {
         match self.mode {
+            Mode::Live | Mode::Plain if ok && !self.verbose && took < Duration::from_millis(50) => {
+                self.idle()
+            }
             Mode::Json => self.event(&json!({
                 "event": "step",
                 "state": if ok { "done" } else { "failed" },
@@ -220,7 +231,10 @@ impl Ui {
             Mode::Live | Mode::Plain => {
                 self.idle();
                 let mark = if ok { self.green("✓") } else { self.red("✗") };
-                self.err_line(&format!("  {mark} {title:<66} {}", self.dim(&format!("{:>6}", human_duration(took)))));
+                self.err_line(&format!(
+                    "  {mark} {title:<66} {}",
+                    self.dim(&format!("{:>6}", human_duration(took)))
+                ));
             }
         }
     }
@@ -236,30 +250,21 @@ impl Ui {
 
     /// A plan as coloured text.
     pub fn plan_text(&self, plan: &Plan, diffs: bool) -> String {
-        let mut out = String::new();
-        for change in &plan.changes {
-            out.push_str(&self.painted_change(change));
-            out.push('\n');
-            for line in change.diff.as_deref().filter(|_| diffs).unwrap_or_default().lines() {
-                let painted = match line.chars().next() {
-                    Some('+') => self.green(line),
-                    Some('-') => self.red(line),
-                    Some('@') => self.dim(line),
-                    Some(_) | None => line.to_string(),
-                };
-                out.push_str(&format!("      {painted}\n"));
-            }
-        }
-        out
+        plan.lines(diffs).iter().map(|line| format!("{}\n", self.painted(line))).collect()
     }
 
-    fn painted_change(&self, change: &Change) -> String {
-        let line = change_line(change);
-        match change.action {
-            Action::Create => self.green(&line),
-            Action::Remove | Action::Stop => self.red(&line),
-            Action::Update => self.yellow(&line),
-            Action::Run | Action::Start | Action::Restart | Action::Reload => line,
+    fn painted(&self, Line { text, kind }: &Line) -> String {
+        match kind {
+            LineKind::Change(Action::Create) => self.green(text),
+            LineKind::Change(Action::Remove | Action::Stop) => self.red(text),
+            LineKind::Change(Action::Update) => self.yellow(text),
+            LineKind::Change(Action::Run | Action::Start | Action::Restart | Action::Reload) => text.clone(),
+            LineKind::Diff => match text.trim_start().chars().next() {
+                Some('+') => self.green(text),
+                Some('-') => self.red(text),
+                Some('@') => self.dim(text),
+                Some(_) | None => text.clone(),
+            },
         }
     }
 
@@ -269,10 +274,10 @@ impl Ui {
         write_out(text.trim_end_matches('\n'));
     }
 
-    /// A result on stdout, as text or as JSON.
+    /// A result on stdout, as text or as the event `result`.
     pub fn result_or_json(&self, text: &str, value: &serde_json::Value) {
         match self.mode {
-            Mode::Json => self.result(&value.to_string()),
+            Mode::Json => self.event(&json!({"event": "result", "result": value})),
             Mode::Live | Mode::Plain => self.result(text),
         }
     }
@@ -329,7 +334,10 @@ impl Ui {
             return Err(Failure::new(Exit::Input, "there is no terminal to confirm on")
                 .hint("add --yes to apply without asking, or look first with `ship plan`"));
         }
-        Ok(matches!(self.ask(&format!("{question} [Y/n] ")).trim().to_ascii_lowercase().as_str(), "" | "y" | "yes"))
+        Ok(matches!(
+            self.ask(&format!("{question} [Y/n] ")).trim().to_ascii_lowercase().as_str(),
+            "" | "y" | "yes"
+        ))
     }
 
     fn ask(&self, question: &str) -> String {
@@ -373,7 +381,7 @@ impl Prompt for Ui {
 
     fn confirm_host_key(&self, host: &str, port: u16, key: &HostKey) -> bool {
         let place = if port == 22 { host.to_string() } else { format!("{host} port {port}") };
-        let text = format!("first connection to {place}: its host key is {key}");
+        let text = format!("first connection to {place}: its host key is {}", key.fingerprint());
         if self.yes {
             self.note(&format!("{text}; pinned in .ship/known_hosts"));
             return true;

@@ -1,6 +1,10 @@
 //! The one test binary.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod architecture;
 mod boxes;
+mod facts;
 mod story;
 mod support;
 mod transport;

@@ -80,7 +80,8 @@ async fn list(workspace: &Workspace, reveal: bool, ui: &Arc<Ui>) -> Result<ExitC
             (name.as_str(), value)
         })
         .collect();
-    let mut text: Vec<String> = shown.iter().map(|(name, value)| format!("{name:<width$}  {value}")).collect();
+    let mut text: Vec<String> =
+        shown.iter().map(|(name, value)| format!("{name:<width$}  {value}")).collect();
     text.extend(
         workspace
             .config
@@ -129,7 +130,10 @@ async fn change(
     let (folder, desired) = workspace.without_source()?;
     let outcome = engine::restart_with_config(&session, &desired, &folder, what, ui).await?;
     session.close().await;
-    ui.done(&format!("{what}: {app} runs with it as {}", super::release_name(outcome)), &json!({"release": outcome}));
+    ui.done(
+        &format!("{what}: {app} runs with it as {}", super::release_name(outcome)),
+        &json!({"release": outcome}),
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -195,9 +199,10 @@ fn set_script(app: &str, values: &BTreeMap<String, Secret>) -> (Script, Bytes) {
 fn unset_script(app: &str, names: &[String]) -> Script {
     let mut script = Script::from_text("set -eu").set("app", app).line("cd \"/etc/ship/$app/config\"");
     for name in names {
-        script = script.set("file", secret_file(name)).set("name", name).line(
-            "[ -e \"$file\" ] || { echo \"$name was not set with ship config set\" >&2; exit 1; }",
-        );
+        script = script
+            .set("file", secret_file(name))
+            .set("name", name)
+            .line("[ -e \"$file\" ] || { echo \"$name was not set with ship config set\" >&2; exit 1; }");
     }
     for name in names {
         script = script.set("file", secret_file(name)).line("rm -f -- \"$file\"");

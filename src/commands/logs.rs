@@ -33,7 +33,8 @@ pub async fn run(workspace: Workspace, args: &Logs, ui: &Arc<Ui>) -> Result<Exit
 
 fn script(config: &Config, args: &Logs, json: bool) -> Result<Script, Failure> {
     let app = &config.app;
-    let mut cmd = Cmd::new("journalctl").arg("--quiet").arg("--no-pager").arg("--lines").arg(args.lines.to_string());
+    let mut cmd =
+        Cmd::new("journalctl").arg("--quiet").arg("--no-pager").arg("--lines").arg(args.lines.to_string());
     cmd = cmd.arg("--output").arg(if json { "json" } else { "short-iso" });
     if args.follow {
         cmd = cmd.arg("--follow");
@@ -70,4 +71,3 @@ fn nginx(app: &str, args: &Logs) -> Script {
     let files = [format!("/var/log/nginx/{app}.access.log"), format!("/var/log/nginx/{app}.error.log")];
     Script::new().line(&format!("exec {}", cmd.arg("--").args(files).text()))
 }
-

@@ -31,12 +31,8 @@ use crate::ui::{Options, Ui};
 pub fn run(cli: Cli) -> ExitCode {
     let Cli { mut global, short_file, command } = cli;
     global.file = short_file.unwrap_or(global.file);
-    let options = Options {
-        json: global.json,
-        yes: global.yes,
-        verbose: global.verbose,
-        no_color: global.no_color,
-    };
+    let options =
+        Options { json: global.json, yes: global.yes, verbose: global.verbose, no_color: global.no_color };
     let ui = Arc::new(Ui::new(options));
     let result = match command {
         // These need neither a server nor a runtime.
@@ -113,7 +109,12 @@ impl Workspace {
             }
         })?;
         let text = String::from_utf8(text).map_err(|error| {
-            let line = error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|b| **b == b'\n').count();
+            let line = error
+                .as_bytes()
+                .iter()
+                .take(error.utf8_error().valid_up_to())
+                .filter(|b| **b == b'\n')
+                .count();
             Failure::input(format!("{}:{}: not UTF-8 text", global.file, line + 1))
         })?;
         let paths = source::list(&folder)?;
@@ -158,10 +159,8 @@ impl Workspace {
     }
 
     async fn connect(&self, may_create: bool, ui: &Arc<Ui>) -> Result<(Session, String), Failure> {
-        let place =
-            Place { project: &self.folder, config: &self.config, assets: &self.assets, may_create };
-        let (session, endpoint) = providers::connect(&place, ui).await?;
-        Ok((session, endpoint.host))
+        let place = Place { project: &self.folder, config: &self.config, assets: &self.assets, may_create };
+        providers::connect(&place, ui).await
     }
 }
 

@@ -30,5 +30,7 @@ pub async fn run(workspace: Workspace, args: &Ssh, ui: &Arc<Ui>) -> Result<ExitC
 
 /// A terminal where both sides of one are there.
 pub fn pty(wanted: bool) -> Option<TermSize> {
-    (wanted && std::io::stdin().is_terminal() && std::io::stdout().is_terminal()).then(terminal_size).flatten()
+    (wanted && std::io::stdin().is_terminal() && std::io::stdout().is_terminal())
+        .then(terminal_size)
+        .flatten()
 }

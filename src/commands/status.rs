@@ -21,10 +21,13 @@ const SERVICES: [&str; 2] = ["nginx.service", "postgresql.service"];
 pub async fn run(workspace: Workspace, ui: &Arc<Ui>) -> Result<ExitCode, Failure> {
     let (session, address) = workspace.connect(false, ui).await?;
     let config = &workspace.config;
-    let asks = [Ask::App { app: config.app.clone(), tree: String::new() }, Ask::Unit(format!("{}.socket", config.app))]
-        .into_iter()
-        .chain(SERVICES.into_iter().map(|name| Ask::Unit(name.into())))
-        .collect();
+    let asks = [
+        Ask::App { app: config.app.clone(), tree: String::new() },
+        Ask::Unit(format!("{}.socket", config.app)),
+    ]
+    .into_iter()
+    .chain(SERVICES.into_iter().map(|name| Ask::Unit(name.into())))
+    .collect();
     ui.working("looking at the server");
     let facts = engine::probe(&session, &asks).await?;
     session.close().await;
@@ -38,19 +41,30 @@ pub async fn run(workspace: Workspace, ui: &Arc<Ui>) -> Result<ExitCode, Failure
     };
     line("app", &format!("{} at {}", config.app, super::up::url(config, &address)));
     let memory = human_bytes(host.memory_mb << 20);
-    line("server", &format!("{address}, {}, {} cores, {memory} memory, {} free", host.os_name, host.cores, human_bytes(host.free_mb << 20)));
+    line(
+        "server",
+        &format!(
+            "{address}, {}, {} cores, {memory} memory, {} free",
+            host.os_name,
+            host.cores,
+            human_bytes(host.free_mb << 20)
+        ),
+    );
     let record = app.releases.iter().rev().find(|record| Some(record.number) == app.current);
-    line("release", &match record {
-        None => release_name(app.current),
-        Some(record) => {
-            let commit = match (&record.commit, record.dirty) {
-                (Some(commit), true) => format!(", {commit} with uncommitted changes"),
-                (Some(commit), false) => format!(", {commit}"),
-                (None, _) => String::new(),
-            };
-            format!("v{}, {} by {}{commit}", record.number, record.at, record.who)
-        }
-    });
+    line(
+        "release",
+        &match record {
+            None => release_name(app.current),
+            Some(record) => {
+                let commit = match (&record.commit, record.dirty) {
+                    (Some(commit), true) => format!(", {commit} with uncommitted changes"),
+                    (Some(commit), false) => format!(", {commit}"),
+                    (None, _) => String::new(),
+                };
+                format!("v{}, {} by {}{commit}", record.number, record.at, record.who)
+            }
+        },
+    );
     if let Some(running) = &app.applying {
         line("deploy", &ui.yellow(&format!("{} since {}", running.who, running.since)));
     }
@@ -84,6 +98,7 @@ pub async fn run(workspace: Workspace, ui: &Arc<Ui>) -> Result<ExitCode, Failure
     let value = json!({
         "app": config.app,
         "address": address,
+        "url": super::up::url(config, &address),
         "host": host,
         "release": record,
         "current": app.current,

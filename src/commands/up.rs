@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::cli::Up;
-use crate::config::{Config, Server};
+use crate::config::Config;
 use crate::engine;
 use crate::error::Failure;
 use crate::source;
@@ -34,12 +34,7 @@ pub async fn run(workspace: Workspace, args: &Up, ui: &Arc<Ui>) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where a browser finds the site.
+/// Where a browser finds the site. `address` is the server's, for a site without names of its own.
 pub fn url(config: &Config, address: &str) -> String {
-    let host = match (config.domains.first(), &config.server) {
-        (Some(domain), _) => domain.clone(),
-        (None, Server::Ssh(_) | Server::Vagrant(_)) => address.to_string(),
-    };
-    let host = if host.contains(':') { format!("[{host}]") } else { host };
-    format!("http://{host}/")
+    format!("http://{}/", config.domains.first().map_or(address, String::as_str))
 }

@@ -167,7 +167,10 @@ pub fn parse(body: &str) -> Result<App, FactError> {
             // A line torn by a power loss must not stop every later deploy.
             "release" => app.releases.extend(serde_json::from_str::<Record>(value).ok()),
             "build" => parse_build(&mut app.builds, value).ok_or_else(bad)?,
-            "manifest" => app.manifest = Some(unpack(value).ok_or_else(|| FactError::new("app", "the manifest is damaged"))?),
+            "manifest" => {
+                app.manifest =
+                    Some(unpack(value).ok_or_else(|| FactError::new("app", "the manifest is damaged"))?)
+            }
             "current" => app.current = value.rsplit('/').next().and_then(release_number),
             "venv" => {
                 app.venvs.insert(value.into());
@@ -185,7 +188,10 @@ pub fn parse(body: &str) -> Result<App, FactError> {
                 let instance = Instance {
                     state: fields.next().unwrap_or_default(),
                     restarts: fields.next().and_then(|text| text.parse().ok()).unwrap_or(0),
-                    memory: fields.next().and_then(|text| text.parse().ok()).filter(|bytes| *bytes != u64::MAX),
+                    memory: fields
+                        .next()
+                        .and_then(|text| text.parse().ok())
+                        .filter(|bytes| *bytes != u64::MAX),
                     since: fields.next().unwrap_or_default(),
                 };
                 app.active.insert(name, instance);

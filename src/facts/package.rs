@@ -18,16 +18,21 @@ pub fn script(names: &[&str]) -> Script {
     if names.is_empty() {
         return Script::new();
     }
-    let query = Cmd::new("dpkg-query").arg("-W").arg("-f").arg("${db:Status-Abbrev}\t${Package}\t${Version}\n");
+    let query =
+        Cmd::new("dpkg-query").arg("-W").arg("-f").arg("${db:Status-Abbrev}\t${Package}\t${Version}\n");
     // One listing of all packages costs about 20 ms and tells the broken ones, too.
     let mut wanted = String::from(" ");
     for name in names {
         wanted.push_str(name);
         wanted.push(' ');
     }
-    Script::new().set("wanted", wanted).cmd(query.raw("2>/dev/null | awk -F '\\t' -v wanted=\"$wanted\" '"))
-        .line(r#"{ status = substr($1, 1, 3) }
-index(wanted, " " $2 " ") || (status !~ /^(ii|hi|rc|un|pn) $/ && status !~ /^.[nc] $/) { print }'"#)
+    Script::new()
+        .set("wanted", wanted)
+        .cmd(query.raw("2>/dev/null | awk -F '\\t' -v wanted=\"$wanted\" '"))
+        .line(
+            r#"{ status = substr($1, 1, 3) }
+index(wanted, " " $2 " ") || (status !~ /^(ii|hi|rc|un|pn) $/ && status !~ /^.[nc] $/) { print }'"#,
+        )
 }
 
 /// Reads what [`script`] printed: the packages by name, and the broken ones.

@@ -60,7 +60,8 @@ pub fn script(asks: &BTreeSet<Ask>) -> Script {
         return Script::new();
     }
     let stat = Cmd::new("stat").arg("--printf").arg("%f\\t%a\\t%U\\t%G\\t%n\\n").arg("--").args(&paths);
-    let links = Cmd::new("find").args(&paths).raw("-maxdepth 0 -type l -printf 'link\\t%l\\t%p\\n' 2>/dev/null");
+    let links =
+        Cmd::new("find").args(&paths).raw("-maxdepth 0 -type l -printf 'link\\t%l\\t%p\\n' 2>/dev/null");
     let sums = Cmd::new("sha256sum").arg("--").args(&paths).raw("2>/dev/null)");
     let mut script = Script::new()
         .cmd(stat.raw("2>/dev/null"))

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::assets::Assets;
 use crate::config::{Config, Server};
 use crate::error::Failure;
-use crate::transport::{Endpoint, Prompt, Session};
+use crate::transport::{Prompt, Session};
 use crate::ui::Ui;
 
 /// What connecting to a server takes.
@@ -26,14 +26,24 @@ pub struct Place<'a> {
 }
 
 /// Connects to the project's server, after creating it where the provider can.
-pub async fn connect(place: &Place<'_>, ui: &Arc<Ui>) -> Result<(Session, Endpoint), Failure> {
+///
+/// The name or address that comes with the session is the one for a browser.
+pub async fn connect(place: &Place<'_>, ui: &Arc<Ui>) -> Result<(Session, String), Failure> {
     match &place.config.server {
         Server::Ssh(server) => {
             let endpoint = ssh::endpoint(place.project, server).await;
             ui.working(&format!("connecting to {}", endpoint.host));
             let session = Session::connect(&endpoint, Arc::clone(ui) as Arc<dyn Prompt>).await?;
-            Ok((session, endpoint))
+            Ok((session, authority(&endpoint.host)))
         }
-        Server::Vagrant(server) => vagrant::connect(place, server, ui).await,
+        Server::Vagrant(server) => {
+            let (session, endpoint) = vagrant::connect(place, server, ui).await?;
+            Ok((session, vagrant::site(place, &authority(&endpoint.host))))
+        }
     }
+}
+
+/// A host as it stands in a URL.
+fn authority(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_string() }
 }

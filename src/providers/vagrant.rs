@@ -20,7 +20,11 @@ use crate::ui::Ui;
 use super::Place;
 
 /// Connects to the machine; creates or starts it if it isn't there.
-pub async fn connect(place: &Place<'_>, server: &VagrantServer, ui: &Arc<Ui>) -> Result<(Session, Endpoint), Failure> {
+pub async fn connect(
+    place: &Place<'_>,
+    server: &VagrantServer,
+    ui: &Arc<Ui>,
+) -> Result<(Session, Endpoint), Failure> {
     let folder = folder(place);
     let kept = folder.join("ssh-config");
     if let Ok(text) = std::fs::read_to_string(&kept)
@@ -28,10 +32,9 @@ pub async fn connect(place: &Place<'_>, server: &VagrantServer, ui: &Arc<Ui>) ->
     {
         ui.working("connecting to the Vagrant machine");
         let quick = Endpoint { connect_timeout: std::time::Duration::from_secs(5), ..endpoint.clone() };
-        match Session::connect(&quick, Arc::clone(ui) as Arc<dyn Prompt>).await {
-            Ok(session) => return Ok((session, endpoint)),
-            // Not running, or made anew: Vagrant decides.
-            Err(_) => {}
+        // Whatever else is the case, not running or made anew: Vagrant decides.
+        if let Ok(session) = Session::connect(&quick, Arc::clone(ui) as Arc<dyn Prompt>).await {
+            return Ok((session, endpoint));
         }
     }
     if !place.may_create {
@@ -39,12 +42,22 @@ pub async fn connect(place: &Place<'_>, server: &VagrantServer, ui: &Arc<Ui>) ->
     }
     let provider = provider(server.provider).await?;
     write_vagrantfile(place, server, provider, &folder)?;
-    ui.working(&format!("starting a Vagrant machine ({provider})"));
+    ui.note(&format!("starting a Vagrant machine ({provider})"));
+    ui.working("vagrant up");
     up(&folder, provider, ui).await?;
     let text = run(&folder, &["ssh-config"]).await?;
     let endpoint = parse_ssh_config(&text, &folder)
         .ok_or_else(|| Failure::failed("`vagrant ssh-config` says not how to log in").detail(text.clone()))?;
-    std::fs::write(&kept, &text).map_err(|error| Failure::failed(format!("can't write {}: {error}", kept.display())))?;
+    // VirtualBox has the machine behind its own NAT: the site is where its port 80 is forwarded to.
+    let http = if is_loopback(&endpoint.host) {
+        run(&folder, &["port", "--guest", "80"]).await?
+    } else {
+        String::new()
+    };
+    let port = http.trim().parse::<u16>().map(|port| format!("{PORT_NOTE}{port}\n")).unwrap_or_default();
+    let text = format!("{port}{text}");
+    std::fs::write(&kept, &text)
+        .map_err(|error| Failure::failed(format!("can't write {}: {error}", kept.display())))?;
     // A machine made anew has a new key; it is read from the machine's own first answer on this host's bridge.
     if let HostKeyPolicy::KnownHosts { pins, .. } = &endpoint.host_key {
         let _ = std::fs::remove_file(pins);
@@ -69,6 +82,22 @@ impl Prompt for TrustOnce {
     fn confirm_host_key(&self, _: &str, _: u16, _: &crate::transport::HostKey) -> bool {
         true
     }
+}
+
+/// In front of the port of this computer that leads to the machine's port 80, in the kept answer.
+const PORT_NOTE: &str = "# http-port ";
+
+/// Host and port of the site as a browser on this computer reaches it.
+pub fn site(place: &Place<'_>, host: &str) -> String {
+    let kept = std::fs::read_to_string(folder(place).join("ssh-config")).unwrap_or_default();
+    match kept.lines().find_map(|line| line.strip_prefix(PORT_NOTE)) {
+        Some(port) if is_loopback(host) => format!("{host}:{port}"),
+        Some(_) | None => host.to_string(),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
 }
 
 fn folder(place: &Place<'_>) -> PathBuf {
@@ -118,7 +147,12 @@ async fn provider(wish: VagrantProvider) -> Result<&'static str, Failure> {
     }
 }
 
-fn write_vagrantfile(place: &Place<'_>, server: &VagrantServer, provider: &str, folder: &Path) -> Result<(), Failure> {
+fn write_vagrantfile(
+    place: &Place<'_>,
+    server: &VagrantServer,
+    provider: &str,
+    folder: &Path,
+) -> Result<(), Failure> {
     let usual = if provider == "lxc" { "ship/debian-12" } else { "debian/bookworm64" };
     let vars = BTreeMap::from([
         ("name".to_string(), Value::from(machine_name(place))),
@@ -177,7 +211,8 @@ async fn up(folder: &Path, provider: &str, ui: &Ui) -> Result<(), Failure> {
         return Ok(());
     }
     let text = lines.join("\n");
-    let mut failure = Failure::failed(format!("`vagrant up --provider {provider}` failed in {}", folder.display()));
+    let mut failure =
+        Failure::failed(format!("`vagrant up --provider {provider}` failed in {}", folder.display()));
     if text.contains("could not be found") || text.contains("couldn't be found") {
         failure = failure.hint(
             "the box isn't there: run `vagrant/setup` of ship's repository (lxc), or name another one in `server.box`",
@@ -187,7 +222,9 @@ async fn up(folder: &Path, provider: &str, ui: &Ui) -> Result<(), Failure> {
     Err(failure.detail(tail.join("\n")))
 }
 
-async fn next_line<R: tokio::io::AsyncBufRead + Unpin>(lines: &mut Option<tokio::io::Lines<R>>) -> Option<String> {
+async fn next_line<R: tokio::io::AsyncBufRead + Unpin>(
+    lines: &mut Option<tokio::io::Lines<R>>,
+) -> Option<String> {
     let next = match lines {
         Some(reader) => reader.next_line().await.ok().flatten(),
         None => None,
@@ -234,7 +271,10 @@ mod tests {
         let text = "Host default\n  HostName 10.0.3.17\n  User vagrant\n  Port 22\n  UserKnownHostsFile /dev/null\n  \
                     IdentityFile \"/home/a b/.vagrant/key\"\n  IdentitiesOnly yes\n";
         let endpoint = parse_ssh_config(text, Path::new("/p")).unwrap();
-        assert_eq!((endpoint.host.as_str(), endpoint.user.as_str(), endpoint.port), ("10.0.3.17", "vagrant", 22));
+        assert_eq!(
+            (endpoint.host.as_str(), endpoint.user.as_str(), endpoint.port),
+            ("10.0.3.17", "vagrant", 22)
+        );
         assert_eq!(endpoint.keys, [PathBuf::from("/home/a b/.vagrant/key")]);
         assert!(parse_ssh_config("", Path::new("/p")).is_none());
     }

@@ -43,7 +43,9 @@ impl Resource for Command {
     fn diff(&self, facts: &Facts) -> Result<Vec<Change>, DiffError> {
         let (done, missing) = match &self.done {
             Done::Creates(path) => (facts.paths.contains_key(path), format!("{path} is missing")),
-            Done::Unless(_) => (facts.checks.get(&self.name).copied().unwrap_or(false), "not done yet".into()),
+            Done::Unless(_) => {
+                (facts.checks.get(&self.name).copied().unwrap_or(false), "not done yet".into())
+            }
         };
         if done {
             return Ok(Vec::new());

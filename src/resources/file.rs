@@ -203,9 +203,8 @@ impl Resource for Link {
     }
 
     fn diff(&self, facts: &Facts) -> Result<Vec<Change>, DiffError> {
-        let link = |action, why: String| {
-            Change::run(self.id(), action, why, link_script(&self.to, &self.path))
-        };
+        let link =
+            |action, why: String| Change::run(self.id(), action, why, link_script(&self.to, &self.path));
         Ok(match facts.paths.get(&self.path).map(|fact| &fact.kind) {
             None => vec![link(Action::Create, format!("to {}", self.to))],
             Some(PathKind::Link { to }) if *to == self.to => Vec::new(),
@@ -313,7 +312,10 @@ mod tests {
     #[test]
     fn a_file_is_created_changed_kept_and_its_mode_mended() {
         let create = file().diff(&Facts::default()).unwrap();
-        assert_eq!((create[0].action, create[0].diff.as_deref()), (Action::Create, Some("@@ -0,0 +1 @@\n+new\n")));
+        assert_eq!(
+            (create[0].action, create[0].diff.as_deref()),
+            (Action::Create, Some("@@ -0,0 +1 @@\n+new\n"))
+        );
         let update = file().diff(&at("/etc/a", is("old\n"), "644")).unwrap();
         assert_eq!(update[0].diff.as_deref(), Some("@@ -1 +1 @@\n-old\n+new\n"));
         assert!(file().diff(&at("/etc/a", is("new\n"), "644")).unwrap().is_empty());

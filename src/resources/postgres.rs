@@ -83,9 +83,8 @@ impl Resource for Database {
                 vec![Change::run(self.id(), Action::Remove, "exists", sql(&format!("drop database {name};")))]
             }
             (true, None) => {
-                let script = sql(&format!(
-                    "create database {name} owner {owner} encoding 'UTF8' template template0;"
-                ));
+                let script =
+                    sql(&format!("create database {name} owner {owner} encoding 'UTF8' template template0;"));
                 vec![Change::run(self.id(), Action::Create, "missing", script)]
             }
             (true, Some(fact)) if *fact == self.owner => Vec::new(),

@@ -54,7 +54,8 @@ impl Resource for Unit {
         let fact = facts.units.get(&self.name).cloned().unwrap_or_default();
         let mut changes = Vec::new();
         // systemd must read changed unit files before anything is asked of any unit.
-        let reload_needed = fact.needs_reload || before.iter().any(|change| change.id.name.starts_with(UNIT_FILES));
+        let reload_needed =
+            fact.needs_reload || before.iter().any(|change| change.id.name.starts_with(UNIT_FILES));
         let prepare = |script: Script| {
             if reload_needed {
                 Script::new().cmd(Cmd::new("systemctl").arg("daemon-reload")).then(&script)
@@ -65,7 +66,10 @@ impl Resource for Unit {
         let mut push = |action, why: String, script: Script| {
             changes.push(Change::run(self.id(), action, why, prepare(script)));
         };
-        let enabled = matches!(fact.file_state.as_str(), "enabled" | "enabled-runtime" | "static" | "alias" | "indirect" | "generated");
+        let enabled = matches!(
+            fact.file_state.as_str(),
+            "enabled" | "enabled-runtime" | "static" | "alias" | "indirect" | "generated"
+        );
         match self.enabled {
             Some(true) if !enabled => {
                 push(Action::Update, "does not start at boot".into(), self.systemctl("enable"));
@@ -90,7 +94,9 @@ impl Resource for Unit {
                 // A package that the same plan installs may have started it already.
                 let script = match changed(&self.restart_on) {
                     Some(_) => self.systemctl("restart"),
-                    None if changed(&self.reload_on).is_some() => self.systemctl("start").then(&self.systemctl("reload")),
+                    None if changed(&self.reload_on).is_some() => {
+                        self.systemctl("start").then(&self.systemctl("reload"))
+                    }
                     None => self.systemctl("start"),
                 };
                 push(Action::Start, why.into(), script);
@@ -102,7 +108,11 @@ impl Resource for Unit {
                 } else if let Some(why) = changed(&self.reload_on) {
                     push(Action::Reload, why, self.systemctl("reload"));
                 } else if fact.needs_reload {
-                    push(Action::Restart, "its file changed since it started".into(), self.systemctl("restart"));
+                    push(
+                        Action::Restart,
+                        "its file changed since it started".into(),
+                        self.systemctl("restart"),
+                    );
                 }
             }
             Some(_) | None => {}

@@ -1,5 +1,5 @@
 # Asks the project's own Django what the server needs to know, and prints one line of JSON.
-# Arguments: the release's folder. Paths inside it come back relative.
+# Arguments: the release's folder, then the site's domains. Paths inside the release come back relative.
 import json
 import os
 import sys
@@ -33,4 +33,25 @@ answer = {
     "media_url": url(settings.MEDIA_URL),
     "media_root": relative(settings.MEDIA_ROOT),
 }
-print(json.dumps(answer, sort_keys=True, separators=(",", ":")))
+
+
+def tell(text):
+    # Lines that begin so are shown to the user.
+    print("ship: " + text, file=sys.stderr)
+
+
+database = settings.DATABASES.get("default", {})
+name = str(database.get("NAME") or "")
+if database.get("ENGINE", "").endswith("sqlite3") and relative(name) != os.path.normpath(name):
+    sys.exit(
+        "The settings keep SQLite inside the release (%s), where nothing can be written and nothing stays.\n"
+        "Let them read DATABASE_URL from the environment, for example with dj-database-url." % relative(name)
+    )
+if settings.DEBUG:
+    tell("the settings have DEBUG on, whatever the environment says; let them read DEBUG")
+from django.http.request import validate_host
+
+for host in [host for host in sys.argv[2:] if not settings.DEBUG and not validate_host(host, settings.ALLOWED_HOSTS)]:
+    tell("the settings' ALLOWED_HOSTS refuses %s; let them read ALLOWED_HOSTS from the environment" % host)
+
+print(json.dumps(answer, sort_keys=True, separators=(",", ":"), ensure_ascii=False))

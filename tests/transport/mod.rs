@@ -121,6 +121,7 @@ mod running {
     use super::*;
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn both_outputs_and_the_status_come_back() {
         let server = Server::start();
         let output = run(&server, "echo out; echo err >&2; printf 'no newline'; exit 42");
@@ -131,6 +132,7 @@ mod running {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_death_by_signal_is_128_and_its_number() {
         let server = Server::start();
         assert_eq!(run(&server, "echo before; kill -TERM $$; sleep 9").status, 143);
@@ -138,6 +140,7 @@ mod running {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn fifty_megabytes_go_there_and_back() {
         let server = Server::start();
         let payload: Vec<u8> =
@@ -160,6 +163,7 @@ mod running {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_script_that_does_not_read_its_stdin_ends() {
         let server = Server::start();
         block_on(async {
@@ -174,6 +178,7 @@ mod running {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_script_is_never_in_argv() {
         let server = Server::start();
         let secret = format!("needle-{}", server.port);
@@ -195,6 +200,7 @@ mod running {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_child_in_the_background_does_not_hold_up_the_end() {
         let server = Server::start();
         let start = Instant::now();
@@ -204,12 +210,14 @@ mod running {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_silent_command_is_not_given_up() {
         let server = Server::start();
         assert_eq!(run(&server, "sleep 16; echo done").stdout_text(), "done\n");
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn more_runs_at_once_than_the_server_allows() {
         for (config, count) in [("", 30), ("MaxSessions 2", 6)] {
             let server = Server::with(config);
@@ -233,6 +241,7 @@ mod running {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn live_output_can_be_stopped() {
         let server = Server::start();
         block_on(async {
@@ -251,6 +260,7 @@ mod running {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_login_shell_that_prints_a_banner_spoils_nothing() {
         let server = Server::with(
             "ForceCommand printf 'Welcome!\\nto the box'; echo noise >&2; exec sh -c \"$SSH_ORIGINAL_COMMAND\"",
@@ -260,6 +270,7 @@ mod running {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_login_that_runs_something_else_is_told_apart() {
         let server = Server::with(
             "ForceCommand echo 'Please login as the user \"debian\" rather than the user \"root\".'; exit 142",
@@ -273,6 +284,7 @@ mod running {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn what_cannot_be_read_here_is_this_sides_failure() {
         struct Broken;
         impl tokio::io::AsyncRead for Broken {
@@ -301,6 +313,7 @@ mod configured {
     use super::*;
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn what_is_explicit_survives_the_users_configuration() {
         let target = Target {
             host: "203.0.113.9".into(),
@@ -316,6 +329,7 @@ mod configured {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_host_that_looks_like_an_option_is_a_host() {
         let server = Server::start();
         let touched = server.path("touched");
@@ -334,6 +348,7 @@ mod terminal {
 
     /// Not a test by itself: what the one below runs inside a terminal.
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn child() {
         let Ok(way) = std::env::var("SHIP_TEST_TERMINAL") else { return };
         let (port, dir) = way.split_once(' ').unwrap();
@@ -353,6 +368,7 @@ mod terminal {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn the_local_terminal_is_raw_for_as_long_as_the_command_runs() {
         use std::io::{Read, Write};
         let server = Server::start();
@@ -395,6 +411,7 @@ mod terminal {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_command_on_a_terminal_sees_one() {
         let server = Server::start();
         // Longer than any buffer of the terminal, with bytes a terminal would act on.
@@ -445,6 +462,7 @@ mod lines {
     use super::*;
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_port_that_hangs_up_is_no_ssh_server() {
         let server = Server::start();
         for greeting in ["", "Exceeded MaxStartups\r\n"] {
@@ -484,6 +502,7 @@ mod lines {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_killed_server_is_a_lost_connection() {
         let (error, took) = signalled("-KILL", "echo started; sleep 60", Bytes::new());
         assert!(
@@ -494,6 +513,7 @@ mod lines {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_frozen_server_is_noticed_while_reading() {
         let (error, took) = signalled("-STOP", "echo started; sleep 60", Bytes::new());
         assert!(
@@ -504,6 +524,7 @@ mod lines {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_frozen_server_is_noticed_while_writing() {
         let payload = Bytes::from(vec![1; 200_000_000]);
         let (error, took) = signalled("-STOP", "echo started; cat >/dev/null", payload);
@@ -515,6 +536,7 @@ mod lines {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_port_that_says_nothing_is_no_ssh_server() {
         let server = Server::start();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -529,6 +551,7 @@ mod lines {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_server_frozen_before_the_login_is_a_timeout() {
         // The listener takes the connection and says its name, but nobody answers the first packet.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -548,6 +571,7 @@ mod lines {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_closed_port_refuses() {
         let server = Server::start();
         let mut endpoint = server.endpoint();
@@ -557,6 +581,7 @@ mod lines {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_name_without_an_address_says_so() {
         let server = Server::start();
         let mut endpoint = server.endpoint();
@@ -566,6 +591,7 @@ mod lines {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_server_behind_another_is_reached_and_both_are_verified() {
         let (gate, inner) = (Server::start(), Server::start());
         let mut endpoint = inner.endpoint();
@@ -584,6 +610,7 @@ mod lines {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_proxy_command_carries_the_connection() {
         let server = Server::start();
         let mut endpoint = server.endpoint();
@@ -600,6 +627,7 @@ mod host_keys {
     use super::*;
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_changed_key_is_refused_before_any_login() {
         let (server, other) = (Server::with("LogLevel DEBUG1"), Server::start());
         let text = format!("\n[127.0.0.1]:{} {}\n", server.port, other.host_key("ed25519"));
@@ -619,6 +647,7 @@ mod host_keys {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn the_first_key_is_shown_and_pinned() {
         let server = Server::with("LogLevel DEBUG1");
         let mut endpoint = server.endpoint();
@@ -643,6 +672,7 @@ mod host_keys {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_host_known_by_its_ecdsa_key_alone_is_known() {
         let server = Server::start();
         let mut endpoint = server.endpoint();
@@ -652,6 +682,7 @@ mod host_keys {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_revoked_key_is_refused() {
         let server = Server::start();
         let mut endpoint = server.endpoint();
@@ -663,6 +694,7 @@ mod host_keys {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_pinned_key_must_match() {
         let (server, other) = (Server::start(), Server::start());
         let mut endpoint = server.endpoint();
@@ -679,6 +711,7 @@ mod logins {
     use super::*;
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_wrong_key_is_refused_with_what_was_tried() {
         let server = Server::start();
         keygen(&server.path("wrong"), "ed25519", "");
@@ -694,6 +727,7 @@ mod logins {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn the_usual_files_are_tried_and_missing_ones_are_not_an_error() {
         let server = Server::start();
         let mut endpoint = server.endpoint();
@@ -709,6 +743,7 @@ mod logins {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_named_key_must_be_readable() {
         let server = Server::start();
         let mut endpoint = server.endpoint();
@@ -721,6 +756,7 @@ mod logins {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn rsa_and_ecdsa_keys_work() {
         let server = Server::start();
         for kind in ["rsa", "ecdsa"] {
@@ -735,6 +771,7 @@ mod logins {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn the_agent_signs() {
         let server = Server::start();
         let agent = Agent::start(&server);
@@ -750,6 +787,7 @@ mod logins {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_missing_agent_is_no_obstacle() {
         let server = Server::start();
         let mut endpoint = server.endpoint();
@@ -758,6 +796,7 @@ mod logins {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn an_agent_with_too_many_keys_is_explained() {
         let server = Server::start();
         let agent = Agent::start(&server);
@@ -778,6 +817,7 @@ mod logins {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn an_encrypted_key_needs_its_passphrase() {
         let server = Server::start();
         let path = server.path("sealed");
@@ -806,6 +846,7 @@ mod logins {
     }
 
     #[test]
+    #[ignore = "needs an sshd of its own: scripts/test runs it"]
     fn a_second_factor_is_named() {
         let server = Server::with("AuthenticationMethods publickey,password\nPasswordAuthentication yes");
         let error = refused(block_on(connect(&server.endpoint())));
@@ -814,6 +855,7 @@ mod logins {
 }
 
 #[test]
+#[ignore = "needs an sshd of its own: scripts/test runs it"]
 fn a_connect_and_an_exec_take_no_more_than_a_moment() {
     let server = Server::start();
     block_on(async {

@@ -73,6 +73,7 @@ fn denied(user: &User, server: &Server, answers: &Arc<Answers>) -> TransportErro
 }
 
 #[test]
+#[ignore = "needs root: scripts/test runs it"]
 fn sudo_without_a_password_asks_for_none() {
     let (server, user) = (Server::start(), User::new("free", "/bin/bash", "USER ALL=(ALL) NOPASSWD: ALL\n"));
     let prompt = answers(&[]);
@@ -88,6 +89,7 @@ fn sudo_without_a_password_asks_for_none() {
 }
 
 #[test]
+#[ignore = "needs root: scripts/test runs it"]
 fn a_sudo_password_is_asked_for_once_and_never_seen() {
     let (server, user) = (Server::start(), User::new("pass", "/bin/bash", "USER ALL=(ALL) ALL\n"));
     let prompt = answers(&["wrong", "right horse"]);
@@ -116,6 +118,7 @@ fn a_sudo_password_is_asked_for_once_and_never_seen() {
 }
 
 #[test]
+#[ignore = "needs root: scripts/test runs it"]
 fn a_stream_survives_the_question_for_the_password() {
     let (server, user) = (Server::start(), User::new("strm", "/bin/bash", "USER ALL=(ALL) ALL\n"));
     block_on(async {
@@ -128,6 +131,7 @@ fn a_stream_survives_the_question_for_the_password() {
 }
 
 #[test]
+#[ignore = "needs root: scripts/test runs it"]
 fn three_wrong_passwords_are_enough() {
     let (server, user) = (Server::start(), User::new("wrong", "/bin/bash", "USER ALL=(ALL) ALL\n"));
     let prompt = answers(&["a", "b", "c", "right horse"]);
@@ -139,6 +143,7 @@ fn three_wrong_passwords_are_enough() {
 }
 
 #[test]
+#[ignore = "needs root: scripts/test runs it"]
 fn a_user_without_sudo_is_told_how_to_get_it() {
     let (server, user) = (Server::start(), User::new("none", "/bin/bash", ""));
     let error = denied(&user, &server, &answers(&["right horse"]));
@@ -147,6 +152,7 @@ fn a_user_without_sudo_is_told_how_to_get_it() {
 }
 
 #[test]
+#[ignore = "needs root: scripts/test runs it"]
 fn a_sudo_that_wants_a_terminal_is_named() {
     let rule = "Defaults:USER requiretty\nUSER ALL=(ALL) NOPASSWD: ALL\n";
     let (server, user) = (Server::start(), User::new("tty", "/bin/bash", rule));
@@ -155,6 +161,7 @@ fn a_sudo_that_wants_a_terminal_is_named() {
 }
 
 #[test]
+#[ignore = "needs root: scripts/test runs it"]
 fn a_terminal_as_root_with_and_without_a_password() {
     for (name, rule) in [("ptyn", "USER ALL=(ALL) NOPASSWD: ALL\n"), ("ptyp", "USER ALL=(ALL) ALL\n")] {
         let (server, user) = (Server::start(), User::new(name, "/bin/bash", rule));
@@ -186,6 +193,7 @@ fn a_terminal_as_root_with_and_without_a_password() {
 }
 
 #[test]
+#[ignore = "needs root: scripts/test runs it"]
 fn every_login_shell_runs_the_script() {
     let server = Server::start();
     for shell in ["/bin/bash", "/bin/dash", "/usr/bin/zsh", "/usr/bin/fish", "/bin/csh"] {
@@ -209,6 +217,7 @@ fn every_login_shell_runs_the_script() {
 }
 
 #[test]
+#[ignore = "needs root: scripts/test runs it"]
 fn an_account_without_a_shell_is_told_apart() {
     let (server, user) = (Server::start(), User::new("nologin", "/usr/sbin/nologin", ""));
     block_on(async {
