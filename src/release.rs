@@ -535,7 +535,8 @@ impl Steps<'_> {
         if !delta.send.is_empty() {
             script = script
                 .then(&wait_for_upload())
-                .line("tar -xzf upload -C \"$release.new\" --no-same-owner --unlink-first --delay-directory-restore");
+                // -m: files are as old as their arrival. collectstatic only takes those newer than what it has.
+                .line("tar -xmzf upload -C \"$release.new\" --no-same-owner --unlink-first --delay-directory-restore");
         }
         let script = script
             .line("rm -f kept added removed")
