@@ -3,14 +3,16 @@
 //! Each test is a chapter on a box of its own, since a first deploy is what costs time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 
-use crate::boxes::{SshdCounts, TestBox};
-use crate::support::{Browser, Project, Response, get, get_with, wait_for};
+use crate::boxes::{SshdCounts, Sudo, Suite, TestBox};
+use crate::support::{Browser, Project, Ran, Response, get, get_with, wait_for};
 
 /// A view that tells what of a request reaches Django, and one variable of the environment.
 fn add_whoami(project: &Project) {
@@ -33,6 +35,7 @@ urlpatterns.append(path("whoami/", whoami))
 fn upload_cover(project: &Project, server: &TestBox) -> String {
     let create = "DJANGO_SUPERUSER_PASSWORD=geheim python manage.py createsuperuser --noinput --username ann --email ann@example.com";
     project.ship(&["run", create]).exits(0);
+    assert!(!server.exec("journalctl --no-pager").contains("geheim"), "the journal knows the password");
     let mut browser = Browser::open(&server.host).unwrap();
     let token = browser.request("GET", "/accounts/login/", "", b"").unwrap().cookie("csrftoken");
     let form = format!("csrfmiddlewaretoken={token}&username=ann&password=geheim");
@@ -368,4 +371,241 @@ impl Load {
         let seen = self.seen.lock().unwrap();
         seen.clone()
     }
+}
+
+#[test]
+#[ignore = "needs root and systemd-nspawn: scripts/test runs it"]
+fn a_site_is_operated_from_the_laptop_and_survives_a_reboot() {
+    let server =
+        TestBox::builder().suite(Suite::Trixie).packages(true).user("deploy", Sudo::NoPassword).boot();
+    let project = Project::for_user(&server, "deploy");
+    add_whoami(&project);
+    project.write("beat.py", BEAT);
+    project.config("processes: {worker: python beat.py}");
+    let up = project.ship(&["up", "--yes", "--json"]).exits(0);
+    let events = up.json();
+    assert!(events.iter().all(|event| event["event"].is_string()), "{}", up.stdout);
+    let done = events.last().unwrap();
+    assert_eq!(
+        (&done["event"], &done["release"], &done["changed"]),
+        (&"done".into(), &1.into(), &true.into())
+    );
+
+    the_environment_is_set_from_the_laptop(&project, &server);
+    commands_run_in_the_release(&project, &server);
+
+    project.replace("beat.py", "one", "two");
+    project.put_on_page("The worker says two");
+    project.up().says("v4 serves");
+    wait_for("the worker to run the new code", 10, || beat(&server) == "two None");
+    project.config("");
+    project.up().says("v5 serves");
+    wait_for("the worker to end", 70, || server.exec("pgrep -f '[b]eat.py' || true").is_empty());
+    assert_eq!(server.exec("cd /etc/systemd/system && find . -path '*.wants/*' -name 'library-worker*'"), "");
+    assert!(!project.ship(&["status"]).exits(0).stdout.contains("worker"));
+
+    server.reboot();
+    wait_for("the site to be back", 60, || {
+        let page = Browser::open(&server.host).and_then(|mut browser| browser.request("GET", "/", "", b""));
+        page.is_ok_and(|page| page.status == 200 && page.text().contains("The worker says two"))
+    });
+    project.ship(&["plan"]).exits(0).says("v5 is live");
+    assert_eq!(server.exec("pgrep -f '[b]eat.py' || true"), "");
+}
+
+/// A worker that says what it is and what environment it has, in a file that nginx serves.
+const BEAT: &str = r#"import os, time
+
+print("the worker is awake")
+while True:
+    with open("media/beat.new", "w") as file:
+        file.write("one %s" % os.environ.get("GREETING"))
+    os.replace("media/beat.new", "media/beat.txt")
+    time.sleep(0.1)
+"#;
+
+fn beat(server: &TestBox) -> String {
+    get(server, "/media/beat.txt").text()
+}
+
+fn the_environment_is_set_from_the_laptop(project: &Project, server: &TestBox) {
+    let greeting = || -> serde_json::Value {
+        let seen: serde_json::Value = serde_json::from_slice(&get(server, "/whoami/").body).unwrap();
+        seen["greeting"].clone()
+    };
+    wait_for("the worker to start", 10, || beat(server) == "one None");
+    assert!(greeting().is_null());
+    let awkward = "hé 'l' \"l\" $HOME `id` %n \\ # o";
+    project.ship(&["config", "set", &format!("GREETING={awkward}")]).exits(0).says("v2");
+    assert_eq!(greeting(), awkward);
+    wait_for("the worker to have it", 10, || beat(server) == format!("one {awkward}"));
+    assert_eq!(project.ship(&["config", "get", "GREETING"]).exits(0).stdout, format!("{awkward}\n"));
+    let listed = project.ship(&["config"]).exits(0).says("GREETING").says("SECRET_KEY");
+    assert!(!listed.stdout.contains("hé"), "{}", listed.stdout);
+    project.ship(&["up", "--yes"]).exits(0).says("Nothing to change: v2");
+    project.ship(&["config", "unset", "GREETING"]).exits(0).says("v3");
+    assert!(greeting().is_null());
+    wait_for("the worker to be without it", 10, || beat(server) == "one None");
+    project.ship(&["config", "get", "GREETING"]).exits(3).says("GREETING is not set");
+    project.ship(&["config", "set", "PORT=80"]).exits(3);
+    let traces = server.exec("journalctl --no-pager; cat /var/lib/ship/library/releases.jsonl; cat /var/lib/ship/library/apply/*/*");
+    assert!(traces.contains("GREETING") && !traces.contains("hé 'l'"), "the value is in a log");
+}
+
+fn commands_run_in_the_release(project: &Project, server: &TestBox) {
+    project.ship(&["run", "--", "sh", "-c", "exit 42"]).exits(42);
+    project.ship(&["ssh", "--", "exit 7"]).exits(7);
+    let whoami = "id -un; pwd; echo ${DATABASE_URL%%:*}; command -v python";
+    let place = "library\n/srv/library/releases/v3\npostgres\n/srv/library/venvs/v3/bin/python\n";
+    assert_eq!(project.ship(&["run", whoami]).exits(0).stdout, place);
+    assert_eq!(
+        project.ship(&["run", "printf", "%s|", "a b", "$HOME", "it's"]).exits(0).stdout,
+        "a b|$HOME|it's|"
+    );
+    assert_eq!(project.ship(&["ssh", "--", "id -un"]).exits(0).stdout, "deploy\n");
+    project.ship(&["manage", "check", "--database", "default"]).exits(0).says("no issues");
+    project.ship(&["manage", "nonsense"]).exits(1).says("Unknown command");
+
+    let mut cat = project.command(&["run", "sort"]);
+    let mut cat = cat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    cat.stdin.take().unwrap().write_all(b"b\na\n").unwrap();
+    assert_eq!(cat.wait_with_output().unwrap().stdout, b"a\nb\n");
+
+    let log = project.ship(&["logs", "--process", "worker"]).exits(0);
+    assert!(log.stdout.contains("the worker is awake") && !log.stdout.contains("gunicorn"), "{}", log.stdout);
+    project.ship(&["logs", "--process", "web"]).exits(0).says("Booting worker");
+    project.ship(&["logs", "--process", "nginx"]).exits(0).says("GET /whoami/");
+    project.ship(&["logs", "--process", "nobody"]).exits(3).says("worker");
+
+    project.ship(&["status"]).exits(0).says("v3").says("library-worker@v3.service  active");
+    let status = project.ship(&["status", "--json"]).exits(0).json();
+    let result = &status.last().unwrap()["result"];
+    assert_eq!((&result["current"], &result["address"]), (&3.into(), &server.host.as_str().into()));
+    let units = result["units"].as_array().unwrap();
+    assert!(units.len() >= 5 && units.iter().all(|unit| unit["active"] == true), "{units:?}");
+}
+
+#[test]
+#[ignore = "needs root and systemd-nspawn: scripts/test runs it"]
+fn files_arrive_as_they_are_and_folders_of_the_site_stay() {
+    let password = Sudo::Password("two words".into());
+    let server = TestBox::builder().suite(Suite::Trixie).packages(true).user("ann", password).boot();
+    let project = Project::empty(&server, "ann");
+    project.config("database: sqlite\ndjango: {root: back end}");
+    in_a_subfolder(&project);
+    project.commit("A site in a subfolder");
+    let up = |password: &str| {
+        let mut up = project.command(&["up", "--yes"]);
+        Ran::of(up.env("SHIP_SUDO_PASSWORD", password))
+    };
+    up("wrong").exits(4).says("sudo");
+    up("two words").exits(0).says("v1 serves");
+    let manage = [
+        "manage",
+        "shell",
+        "-c",
+        "from django.contrib.auth.models import User; User.objects.create(username='bo')",
+    ];
+    Ran::of(project.command(&manage).env("SHIP_SUDO_PASSWORD", "two words")).exits(0);
+
+    let check = |version: u32, greeting: &str| {
+        assert_eq!(get(&server, "/").text(), format!("{greeting}, 1 user"));
+        assert_eq!(get(&server, "/static/app.css").text(), format!("/* {greeting} */\n"));
+        assert_eq!(get(&server, "/static/committed.css").text(), "/* in git */\n");
+        assert_eq!(get(&server, "/media/committed.txt").text(), "in git\n");
+        let found = server.exec(&format!(
+            "cd '/srv/library/releases/v{version}' && find . -name __pycache__ -prune -o ! -type d -printf '%p %y%m %l\\n' | LC_ALL=C sort"
+        ));
+        assert_eq!(found, FILES);
+        let text = server.exec("cat '/srv/library/current/back end/link to a page.txt'");
+        assert_eq!(text, "påge\n");
+    };
+    check(1, "hej");
+    server.exec("test -z \"$(find /srv/library/releases ! -user root -print -quit)\"");
+    server.exec("runuser -u library -- sh -c 'echo uploaded >/srv/library/shared/media/later.txt'");
+
+    project.replace("back end/mysite/urls.py", "hej", "hallo");
+    project.replace("back end/assets/app.css", "hej", "hallo");
+    up("two words").exits(0).says("v2 serves");
+    check(2, "hallo");
+    project.replace("back end/mysite/urls.py", "hallo", "hola");
+    project.replace("back end/assets/app.css", "hallo", "hola");
+    up("two words").exits(0).says("v3 serves");
+    check(3, "hola");
+    assert_eq!(get(&server, "/media/later.txt").text(), "uploaded\n");
+    up("two words").exits(0).says("Nothing to change");
+}
+
+/// What of the project is in a release: kind and permissions, and where a link points. The shared folders are links.
+const FILES: &str = r#"./-dash.txt f644 
+./.gitignore f644 
+./.shipignore f644 
+./back end/assets/app.css f644 
+./back end/it's a "$HOME" \ `id`.txt f644 
+./back end/link to a page.txt l777 with space/påge.txt
+./back end/manage.py f755 
+./back end/media l777 /srv/library/shared/media
+./back end/mysite/__init__.py f644 
+./back end/mysite/settings.py f644 
+./back end/mysite/urls.py f644 
+./back end/mysite/wsgi.py f644 
+./back end/requirements.txt f644 
+./back end/staticfiles l777 /srv/library/static
+./back end/with space/påge.txt f644 
+./ship.yml f644 
+"#;
+
+/// A site with one page, whose files have all the names that files can have.
+fn in_a_subfolder(project: &Project) {
+    let settings = r#"
+import os
+from pathlib import Path
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+SECRET_KEY = os.environ["SECRET_KEY"]
+ALLOWED_HOSTS = os.environ["ALLOWED_HOSTS"].split(",")
+ROOT_URLCONF = "mysite.urls"
+INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.staticfiles"]
+DATABASES = {"default": {
+    "ENGINE": "django.db.backends.sqlite3",
+    "NAME": os.environ["DATABASE_URL"].removeprefix("sqlite:///"),
+}}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+STATIC_URL, STATIC_ROOT, STATICFILES_DIRS = "/static/", BASE_DIR / "staticfiles", [BASE_DIR / "assets"]
+MEDIA_URL, MEDIA_ROOT = "/media/", BASE_DIR / "media"
+"#;
+    let urls = r#"
+from django.contrib.auth.models import User
+from django.http import HttpResponse
+from django.urls import path
+
+urlpatterns = [path("", lambda request: HttpResponse("hej, %s user" % User.objects.count()))]
+"#;
+    let environ = "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'mysite.settings')\n";
+    let wsgi = "from django.core.wsgi import get_wsgi_application\napplication = get_wsgi_application()\n";
+    let manage = "import sys\nfrom django.core.management import execute_from_command_line\nexecute_from_command_line(sys.argv)\n";
+    for (path, text) in [
+        (".gitignore", "*.log\n/.ship/\n"),
+        (".shipignore", "docs/\n"),
+        ("-dash.txt", "-\n"),
+        ("debug.log", "not for git\n"),
+        ("docs/manual.txt", "not for the server\n"),
+        ("back end/requirements.txt", "Django==5.2.19\n"),
+        ("back end/manage.py", &format!("#!/usr/bin/env python\n{environ}{manage}")),
+        ("back end/mysite/__init__.py", ""),
+        ("back end/mysite/settings.py", settings),
+        ("back end/mysite/urls.py", urls),
+        ("back end/mysite/wsgi.py", &format!("{environ}{wsgi}")),
+        ("back end/assets/app.css", "/* hej */\n"),
+        ("back end/staticfiles/committed.css", "/* in git */\n"),
+        ("back end/media/committed.txt", "in git\n"),
+        ("back end/with space/påge.txt", "påge\n"),
+        ("back end/it's a \"$HOME\" \\ `id`.txt", "\n"),
+    ] {
+        project.write(path, text);
+    }
+    std::os::unix::fs::symlink("with space/påge.txt", project.dir.join("back end/link to a page.txt"))
+        .unwrap();
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(project.dir.join("back end/manage.py"), executable).unwrap();
 }
