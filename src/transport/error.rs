@@ -381,7 +381,11 @@ fn sudo_hint(user: &str, reason: &SudoReason) -> String {
         SudoReason::NotAllowed | SudoReason::Other(_) => {
             format!("as root on the server: adduser {user} sudo; or log in as root")
         }
-        SudoReason::NoPassword | SudoReason::WrongPassword => format!(
+        SudoReason::NoPassword => format!(
+            "run ship on a terminal to be asked for it, or set SHIP_SUDO_PASSWORD; to need none, as root on the \
+             server: echo '{user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/{user}"
+        ),
+        SudoReason::WrongPassword => format!(
             "to need no password: echo '{user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/{user}, as root on the server"
         ),
     }

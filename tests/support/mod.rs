@@ -32,7 +32,12 @@ impl Project {
 
     /// The example, for this box as that user.
     pub fn for_user(server: &TestBox, user: &str) -> Self {
-        let project = Self::empty(server, user);
+        Self::elsewhere(&login(server, user))
+    }
+
+    /// The example, for the server that these words of `ship.yml` describe.
+    pub fn elsewhere(server: &str) -> Self {
+        let project = Self::bare(server.to_owned());
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/library/.");
         run(Command::new("cp").arg("-r").arg(example).arg(&project.dir));
         project.config("");
@@ -42,12 +47,14 @@ impl Project {
 
     /// A git repository with nothing in it.
     pub fn empty(server: &TestBox, user: &str) -> Self {
+        Self::bare(login(server, user))
+    }
+
+    fn bare(server: String) -> Self {
         let temp = tempfile::Builder::new().prefix("ship-story").tempdir().expect("make a folder");
         let (dir, home) = (temp.path().join("library"), temp.path().join("home"));
         std::fs::create_dir(&dir).unwrap();
         std::fs::create_dir(&home).unwrap();
-        let (host, port, key) = (&server.host, server.port, server.key.display());
-        let server = format!("{{provider: ssh, host: {host:?}, port: {port}, user: {user}, key: {key}}}");
         let project = Self { dir, server, home, _temp: temp };
         project.git(&["init", "--quiet", "--initial-branch=main"]);
         project
@@ -116,6 +123,12 @@ impl Project {
         command.env("HOME", &self.home).env("USER", "tester").env("LANG", "C.UTF-8");
         command
     }
+}
+
+/// A box as `ship.yml` names it.
+fn login(server: &TestBox, user: &str) -> String {
+    let (host, port, key) = (&server.host, server.port, server.key.display());
+    format!("{{provider: ssh, host: {host:?}, port: {port}, user: {user}, key: {key}}}")
 }
 
 fn run(command: &mut Command) {
