@@ -220,6 +220,18 @@ impl Response {
         self.headers.iter().find(|(has, _)| has.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value)
     }
 
+    /// The value of a cookie that the response sets.
+    #[track_caller]
+    pub fn cookie(&self, name: &str) -> String {
+        let set = |(header, value): &(String, String)| {
+            let value = value.strip_prefix(name)?.strip_prefix('=')?;
+            header
+                .eq_ignore_ascii_case("Set-Cookie")
+                .then(|| value.split(';').next().unwrap_or_default().to_owned())
+        };
+        self.headers.iter().find_map(set).unwrap_or_else(|| panic!("no cookie {name}: {self:?}"))
+    }
+
     /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
@@ -240,7 +252,12 @@ impl Browser {
         Ok(Self { stream: BufReader::new(stream), host: host.to_owned() })
     }
 
-    /// Sends one request and reads its response.
+    /// The address that the server sees this connection come from.
+    pub fn address(&self) -> String {
+        self.stream.get_ref().local_addr().unwrap().ip().to_string()
+    }
+
+    /// Sends one request, with further headers that each end in `\r\n`, and reads its response.
     pub fn request(
         &mut self,
         method: &str,
