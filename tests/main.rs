@@ -10,3 +10,4 @@ mod faults;
 mod story;
 mod support;
 mod transport;
+mod vagrant;

@@ -9,7 +9,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::boxes::TestBox;
@@ -153,8 +153,17 @@ impl Ran {
     pub fn of(command: &mut Command) -> Self {
         let output = command.output().expect("run ship");
         let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+        Self::new(format!("ship {}", words.join(" ")), &output)
+    }
+
+    /// Waits for one that was left running, its output piped.
+    pub fn finished(ship: Child) -> Self {
+        Self::new("ship, left running,".into(), &ship.wait_with_output().expect("wait for ship"))
+    }
+
+    fn new(what: String, output: &Output) -> Self {
         Self {
-            what: format!("ship {}", words.join(" ")),
+            what,
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
