@@ -40,6 +40,8 @@ impl Project {
         let project = Self::bare(server.to_owned());
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/library/.");
         run(Command::new("cp").arg("-r").arg(example).arg(&project.dir));
+        // Whoever tried the demo has a server of their own there.
+        run(Command::new("rm").arg("-rf").arg(project.dir.join(".ship")));
         project.config("");
         project.commit("The example");
         project
