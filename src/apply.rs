@@ -53,13 +53,26 @@ fn script(change: &Change, data: &mut Vec<(String, Vec<u8>)>) -> Script {
     })
 }
 
+/// Where an apply keeps what a file held before it, in its own folder.
+fn backup(path: &str) -> String {
+    format!("before{path}")
+}
+
+/// Takes back what an earlier step of the same apply did to a file.
+pub fn restore_script(path: &str) -> Script {
+    let (kept, path) = (crate::shell::quote(&backup(path)), crate::shell::quote(path));
+    Script::new().line(&format!("if [ -e {kept} ]; then mv -fT -- {kept} {path}; else rm -f -- {path}; fi"))
+}
+
 /// Puts a file in place by a rename, so that nobody ever reads half of it.
 fn write_script(write: &FileWrite, source: &str) -> Script {
     let temporary = format!("{}.ship-new", write.path);
     let folder =
         write.path.rsplit_once('/').map_or("/", |(folder, _)| if folder.is_empty() { "/" } else { folder });
+    let kept = Cmd::new("cp").arg("-aT").arg("--").arg(&write.path).arg(backup(&write.path));
     Script::new()
-        .cmd(Cmd::new("mkdir").arg("-p").arg("--").arg(folder))
+        .cmd(Cmd::new("mkdir").arg("-p").arg("--").arg(folder).arg(backup(folder)))
+        .line(&format!("[ ! -e {} ] || {}", crate::shell::quote(&write.path), kept.text()))
         .cmd(
             Cmd::new("install")
                 .arg("-o")
@@ -231,6 +244,29 @@ fn event(line: &str) -> Event {
     said.unwrap_or_else(|| Event::Output(line.to_string()))
 }
 
+/// The line of a failed step's output that names the cause, if it is one of the kinds that a deploy meets:
+/// a Python exception, nginx's complaint, the error of apt, uv or pip.
+pub fn cause(lines: &[String]) -> Option<String> {
+    let exception = || {
+        let (_, after) =
+            lines.split_at(lines.iter().rposition(|line| line.starts_with("Traceback (most recent"))?);
+        after.iter().skip(1).find(|line| line.starts_with(|first: char| !first.is_whitespace())).cloned()
+    };
+    let nginx = || {
+        let (_, said) = lines.iter().find_map(|line| line.split_once("[emerg] "))?;
+        Some(said.split_once(": ").map_or(said, |(_, what)| what).to_string())
+    };
+    let tool = || {
+        let tags = ["error: ", "ERROR: ", "E: "];
+        lines.iter().find_map(|line| tags.iter().find_map(|tag| line.strip_prefix(tag))).map(str::to_string)
+    };
+    exception()
+        .or_else(nginx)
+        .or_else(tool)
+        .map(|line| line.trim().to_string())
+        .filter(|line| !line.is_empty())
+}
+
 /// A step's script that waits for the upload, for the release that needs it.
 pub fn wait_for_upload() -> Script {
     Script::from_text(
@@ -276,7 +312,8 @@ mod tests {
             Change::new(ResourceId::new("file", "/etc/a b/$c"), Action::Create, "", vec![Step::Write(write)]);
         let bundle = bundle(&Plan { changes: vec![change] });
         insta::assert_debug_snapshot!(bundle.steps[0].script, @r"
-        mkdir -p -- '/etc/a b'
+        mkdir -p -- '/etc/a b' 'before/etc/a b'
+        [ ! -e '/etc/a b/$c' ] || cp -aT -- '/etc/a b/$c' 'before/etc/a b/$c'
         install -o root -g app -m 0640 -- data/0001 '/etc/a b/$c.ship-new'
         mv -fT -- '/etc/a b/$c.ship-new' '/etc/a b/$c'
         ");
@@ -302,6 +339,22 @@ mod tests {
             ]
         );
         assert_eq!(reader.position(), text.len() as u64);
+    }
+
+    #[test]
+    fn the_cause_is_found() {
+        let check = |text: &str| cause(&text.lines().map(str::to_string).collect::<Vec<_>>());
+        let chained = "Traceback (most recent call last):\n  File x\nKeyError: 'a'\n\nDuring handling of:\n\n\
+                       Traceback (most recent call last):\n  File y\ndjango.X: no\n\tmore\n[INFO] Worker exiting";
+        assert_eq!(check(chained).as_deref(), Some("django.X: no"));
+        let nginx =
+            "2026/01/02 03:04:05 [emerg] 7#7: unknown directive \"x\" in /etc/nginx/a:3\nnginx: test failed";
+        assert_eq!(check(nginx).as_deref(), Some("unknown directive \"x\" in /etc/nginx/a:3"));
+        assert_eq!(
+            check("Reading…\nE: Unable to locate package x").as_deref(),
+            Some("Unable to locate package x")
+        );
+        assert_eq!(check("what\never"), None);
     }
 
     #[test]

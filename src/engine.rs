@@ -11,7 +11,7 @@ use bytes::Bytes;
 use minijinja::Value;
 use tokio::io::AsyncReadExt as _;
 
-use crate::apply::{Bundle, End, Event, JournalReader, Launch, attach_script, bundle, launch_script};
+use crate::apply::{Bundle, End, Event, JournalReader, Launch, attach_script, bundle, cause, launch_script};
 use crate::assets::{Asset, Assets, template_failure};
 use crate::config::{Config, Database, PlaybookRef};
 use crate::error::Failure;
@@ -459,8 +459,10 @@ fn ended(end: End, follower: &Follower<'_>, planned: &Planned) -> Result<Applied
                 .step()
                 .and_then(|index| planned.plan.changes.get(index))
                 .is_some_and(|change| change.id.kind == "release");
-            let failure = Failure::failed(format!("`{}` failed (exit {code})", follower.current()))
-                .detail(follower.tail());
+            let why = cause(&follower.lines)
+                .map_or_else(|| format!(" (exit {code})"), |cause| format!(": {cause}"));
+            let failure =
+                Failure::failed(format!("`{}` failed{why}", follower.current())).detail(follower.tail());
             Err(if of_release {
                 failure.hint("the site is as it was; mend the cause and run `ship up` again")
             } else {

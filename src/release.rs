@@ -635,10 +635,9 @@ fi
             .line("( cd \"/etc/ship/$app/config\"")
             .line("  umask 027; cat -- *.env >\"../$n.env.new\"; chgrp \"$app\" \"../$n.env.new\"; mv \"../$n.env.new\" \"../$n.env\"")
             .line("  sha256sum -- *.env >\"$state/config\" )");
-        // Python files of the site itself are compiled once, by root, since the site can't write there.
-        script = script.line(
-            "\"$top/venvs/$venv/bin/python\" -m compileall -q -j 0 \"$release\" >/dev/null 2>&1 || true",
-        );
+        // Python files of the site itself are compiled once, by root, since the site can't write there. The
+        // system's Python does it: root must not run what the virtual environment brings.
+        script = script.line("python3 -I -m compileall -q -j 0 \"$release\" >/dev/null 2>&1 || true");
         let domains = Cmd::new("-").raw("\"$release\"").args(&self.context.config.domains);
         let question = format!("answer=$(as_app \"$top/venvs/$n/bin/python\" {}", domains.text());
         script = script

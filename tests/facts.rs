@@ -139,7 +139,9 @@ fn record() {
     Project::new(&server).up();
     let deployed = ask(&server);
     if std::env::var_os("SHIP_RECORD_FACTS").is_some() {
-        for (name, text) in [("bookworm-bare", bare), ("trixie-bare", trixie), ("bookworm-deployed", deployed)] {
+        for (name, text) in
+            [("bookworm-bare", bare), ("trixie-bare", trixie), ("bookworm-deployed", deployed)]
+        {
             std::fs::create_dir_all(fixture("")).unwrap();
             std::fs::write(fixture(&format!("{name}.txt")), text).unwrap();
         }

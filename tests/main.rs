@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod architecture;
+mod bad_input;
 mod boxes;
 mod facts;
+mod faults;
 mod story;
 mod support;
 mod transport;
+mod vagrant;

@@ -99,6 +99,8 @@ impl Workspace {
     fn open(global: &Global) -> Result<Self, Failure> {
         let folder = folder(global)?;
         let assets = Assets::load(&folder)?;
+        // A template that can't be read is told before a server is created for it.
+        assets.templates()?;
         let file = folder.join(&global.file);
         let text = std::fs::read(&file).map_err(|error| {
             if error.kind() == std::io::ErrorKind::NotFound {

@@ -478,14 +478,19 @@ impl Check<'_> {
         }
         let known = || root.wsgi_modules.iter().map(String::as_str);
         let mut hints = Vec::new();
-        match module.rsplit_once('.') {
-            Some((package, name)) if project.has_module(root, package) => {
-                hints.push(format!("did you mean `{package}:{name}`?"));
-            }
-            Some(_) | None => {
-                hints.extend(nearest(module, known()).map(|near| format!("did you mean `{near}`?")));
-            }
-        }
+        // `site.wsgi.application` is one of Django's own spellings; `site.wsgy` is a slip.
+        let of_module = module
+            .rsplit_once('.')
+            .filter(|(package, _)| known().any(|name| name == *package))
+            .map(|(package, name)| format!("{package}:{name}"));
+        let near = || nearest(module, known()).map(str::to_string);
+        let callable = || {
+            let (package, name) = module.rsplit_once('.')?;
+            project.has_module(root, package).then(|| format!("{package}:{name}"))
+        };
+        hints.extend(
+            of_module.or_else(near).or_else(callable).map(|meant| format!("did you mean `{meant}`?")),
+        );
         if !root.wsgi_modules.is_empty() {
             hints.push(format!("WSGI modules here: {}", root.wsgi_modules.join(", ")));
         }

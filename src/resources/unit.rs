@@ -1,7 +1,8 @@
 //! systemd units: enabled, running, and restarted or reloaded when what they read has changed.
 
+use crate::apply::restore_script;
 use crate::facts::{Ask, Facts};
-use crate::plan::{Action, Change, ResourceId};
+use crate::plan::{Action, Change, ResourceId, Step};
 use crate::shell::{Cmd, Script};
 
 use super::{DiffError, Resource};
@@ -27,12 +28,43 @@ pub struct Unit {
 }
 
 impl Unit {
-    fn systemctl(&self, verb: &str) -> Script {
+    fn systemctl(&self, verb: &str, before: &[Change]) -> Script {
         let check = match (&self.check, verb) {
-            (Some(check), "start" | "restart" | "reload") => check.clone(),
+            (Some(check), "start" | "restart" | "reload") => self.checked(check, before),
             _ => Script::new(),
         };
         check.cmd(Cmd::new("systemctl").arg(verb).arg(&self.name))
+    }
+
+    /// The check with a way back: if it fails, what this plan put below the watched paths is taken away again. A
+    /// refused file would otherwise wait there for the next boot, and the next plan would think it was read.
+    fn checked(&self, check: &Script, before: &[Change]) -> Script {
+        let watched = |path: &str| {
+            self.restart_on.iter().chain(&self.reload_on).any(|prefix| path.starts_with(prefix.as_str()))
+        };
+        let undo =
+            before.iter().filter(|change| watched(&change.id.name)).fold(Script::new(), |undo, change| {
+                let written = change.steps.iter().any(|step| matches!(step, Step::Write(_)));
+                match (written, change.id.kind, change.action) {
+                    (true, _, _) => undo.then(&restore_script(&change.id.name)),
+                    (false, "link", Action::Create) => {
+                        undo.cmd(Cmd::new("rm").arg("-f").arg("--").arg(&change.id.name))
+                    }
+                    (false, _, _) => undo,
+                }
+            });
+        if undo.is_empty() {
+            return check.clone();
+        }
+        Script::new()
+            .line("put_back() {")
+            .then(&undo)
+            .set("unit", &self.name)
+            .line("echo \"$unit was left alone, and its files are as they were\"")
+            .line("}")
+            .line("trap put_back EXIT")
+            .then(check)
+            .line("trap - EXIT")
     }
 }
 
@@ -72,10 +104,10 @@ impl Resource for Unit {
         );
         match self.enabled {
             Some(true) if !enabled => {
-                push(Action::Update, "does not start at boot".into(), self.systemctl("enable"));
+                push(Action::Update, "does not start at boot".into(), self.systemctl("enable", before));
             }
             Some(false) if fact.file_state == "enabled" => {
-                push(Action::Update, "starts at boot".into(), self.systemctl("disable"));
+                push(Action::Update, "starts at boot".into(), self.systemctl("disable", before));
             }
             Some(_) | None => {}
         }
@@ -93,25 +125,27 @@ impl Resource for Unit {
                 };
                 // A package that the same plan installs may have started it already.
                 let script = match changed(&self.restart_on) {
-                    Some(_) => self.systemctl("restart"),
+                    Some(_) => self.systemctl("restart", before),
                     None if changed(&self.reload_on).is_some() => {
-                        self.systemctl("start").then(&self.systemctl("reload"))
+                        self.systemctl("start", before).then(&self.systemctl("reload", before))
                     }
-                    None => self.systemctl("start"),
+                    None => self.systemctl("start", before),
                 };
                 push(Action::Start, why.into(), script);
             }
-            Some(false) if fact.active => push(Action::Stop, "is running".into(), self.systemctl("stop")),
+            Some(false) if fact.active => {
+                push(Action::Stop, "is running".into(), self.systemctl("stop", before))
+            }
             Some(_) | None if fact.active => {
                 if let Some(why) = changed(&self.restart_on) {
-                    push(Action::Restart, why, self.systemctl("restart"));
+                    push(Action::Restart, why, self.systemctl("restart", before));
                 } else if let Some(why) = changed(&self.reload_on) {
-                    push(Action::Reload, why, self.systemctl("reload"));
+                    push(Action::Reload, why, self.systemctl("reload", before));
                 } else if fact.needs_reload {
                     push(
                         Action::Restart,
                         "its file changed since it started".into(),
-                        self.systemctl("restart"),
+                        self.systemctl("restart", before),
                     );
                 }
             }
@@ -207,6 +241,36 @@ mod tests {
             ),
             ["restart: systemctl daemon-reload; nginx -t -q; systemctl restart nginx.service"]
         );
+    }
+
+    #[test]
+    fn a_refused_file_is_put_back() {
+        let path = "/etc/nginx/sites-available/a.conf";
+        let write = crate::plan::FileWrite {
+            path: path.into(),
+            content: Vec::new(),
+            owner: "root".into(),
+            group: "root".into(),
+            mode: "0644".into(),
+            secret: false,
+        };
+        let written =
+            Change::new(ResourceId::new("file", path), Action::Update, "", vec![Step::Write(write)]);
+        let changes = check(&nginx(), &facts("active", "enabled"), &[written]);
+        insta::assert_snapshot!(changes.join("\n").replace("; ", "\n"), @r#"
+    reload: put_back() {
+    if [ -e before/etc/nginx/sites-available/a.conf ]
+    then mv -fT -- before/etc/nginx/sites-available/a.conf /etc/nginx/sites-available/a.conf
+    else rm -f -- /etc/nginx/sites-available/a.conf
+    fi
+    unit=nginx.service
+    echo "$unit was left alone, and its files are as they were"
+    }
+    trap put_back EXIT
+    nginx -t -q
+    trap - EXIT
+    systemctl reload nginx.service
+    "#);
     }
 
     #[test]

@@ -221,8 +221,8 @@ pub enum SudoReason {
     /// A password is needed and none was given.
     #[error("sudo wants a password, and none was given")]
     NoPassword,
-    /// Three wrong passwords.
-    #[error("three wrong sudo passwords")]
+    /// Every password that was given was wrong.
+    #[error("sudo does not take the password")]
     WrongPassword,
     /// Something else, in sudo's own words.
     #[error("{0}")]
@@ -381,8 +381,12 @@ fn sudo_hint(user: &str, reason: &SudoReason) -> String {
         SudoReason::NotAllowed | SudoReason::Other(_) => {
             format!("as root on the server: adduser {user} sudo; or log in as root")
         }
-        SudoReason::NoPassword | SudoReason::WrongPassword => format!(
-            "to need no password: echo '{user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/{user}, as root on the server"
+        SudoReason::NoPassword => format!(
+            "run ship on a terminal to be asked for it, or set SHIP_SUDO_PASSWORD; to need none, as root on the \
+             server: echo '{user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/{user}"
+        ),
+        SudoReason::WrongPassword => format!(
+            "it is the password of {user} on the server; to need none: echo '{user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/{user}, as root on the server"
         ),
     }
 }

@@ -259,7 +259,9 @@ impl Session {
         for attempt in 1..=ATTEMPTS {
             let (prompt, user, host) = (self.prompt.clone(), self.user.clone(), self.host.clone());
             let answer = ask(move || prompt.sudo_password(&user, &host, attempt)).await.flatten();
-            let password = answer.ok_or_else(|| self.denied(SudoReason::NoPassword))?;
+            let password = answer.ok_or_else(|| {
+                self.denied(if attempt == 1 { SudoReason::NoPassword } else { SudoReason::WrongPassword })
+            })?;
             let (mut out, mut err) = (Vec::new(), Vec::new());
             let mut collect = |stream: Stream, data: &[u8]| {
                 match stream {

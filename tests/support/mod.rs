@@ -9,7 +9,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::boxes::TestBox;
@@ -32,9 +32,16 @@ impl Project {
 
     /// The example, for this box as that user.
     pub fn for_user(server: &TestBox, user: &str) -> Self {
-        let project = Self::empty(server, user);
+        Self::elsewhere(&login(server, user))
+    }
+
+    /// The example, for the server that these words of `ship.yml` describe.
+    pub fn elsewhere(server: &str) -> Self {
+        let project = Self::bare(server.to_owned());
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/library/.");
         run(Command::new("cp").arg("-r").arg(example).arg(&project.dir));
+        // Whoever tried the demo has a server of their own there.
+        run(Command::new("rm").arg("-rf").arg(project.dir.join(".ship")));
         project.config("");
         project.commit("The example");
         project
@@ -42,12 +49,14 @@ impl Project {
 
     /// A git repository with nothing in it.
     pub fn empty(server: &TestBox, user: &str) -> Self {
+        Self::bare(login(server, user))
+    }
+
+    fn bare(server: String) -> Self {
         let temp = tempfile::Builder::new().prefix("ship-story").tempdir().expect("make a folder");
         let (dir, home) = (temp.path().join("library"), temp.path().join("home"));
         std::fs::create_dir(&dir).unwrap();
         std::fs::create_dir(&home).unwrap();
-        let (host, port, key) = (&server.host, server.port, server.key.display());
-        let server = format!("{{provider: ssh, host: {host:?}, port: {port}, user: {user}, key: {key}}}");
         let project = Self { dir, server, home, _temp: temp };
         project.git(&["init", "--quiet", "--initial-branch=main"]);
         project
@@ -118,6 +127,12 @@ impl Project {
     }
 }
 
+/// A box as `ship.yml` names it.
+fn login(server: &TestBox, user: &str) -> String {
+    let (host, port, key) = (&server.host, server.port, server.key.display());
+    format!("{{provider: ssh, host: {host:?}, port: {port}, user: {user}, key: {key}}}")
+}
+
 fn run(command: &mut Command) {
     let output = command.output().expect("run a command");
     assert!(output.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&output.stderr));
@@ -140,8 +155,17 @@ impl Ran {
     pub fn of(command: &mut Command) -> Self {
         let output = command.output().expect("run ship");
         let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+        Self::new(format!("ship {}", words.join(" ")), &output)
+    }
+
+    /// Waits for one that was left running, its output piped.
+    pub fn finished(ship: Child) -> Self {
+        Self::new("ship, left running,".into(), &ship.wait_with_output().expect("wait for ship"))
+    }
+
+    fn new(what: String, output: &Output) -> Self {
         Self {
-            what: format!("ship {}", words.join(" ")),
+            what,
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
