@@ -282,7 +282,7 @@ impl Browser {
         self.stream.get_mut().write_all(head.as_bytes())?;
         // A server that refuses a body may stop reading it; its answer is there all the same.
         let sent = self.stream.get_mut().write_all(body);
-        self.response().or_else(|error| Err(sent.err().unwrap_or(error)))
+        self.response().map_err(|error| sent.err().unwrap_or(error))
     }
 
     fn line(&mut self) -> std::io::Result<String> {
