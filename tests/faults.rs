@@ -159,7 +159,7 @@ fn uploads_that_break_off_and_deploys_that_meet() {
     finished(&server, &project);
 }
 
-/// 60 MB that nothing compresses.
+/// 20 MB that nothing compresses.
 fn noise(seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2).wrapping_add(0x9E37_79B9_7F4A_7C15);
     let next = || {
@@ -168,5 +168,5 @@ fn noise(seed: u64) -> Vec<u8> {
         state ^= state << 17;
         state.to_le_bytes()
     };
-    std::iter::repeat_with(next).take(60_000_000 / 8).flatten().collect()
+    std::iter::repeat_with(next).take(20_000_000 / 8).flatten().collect()
 }

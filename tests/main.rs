@@ -5,6 +5,7 @@
 mod architecture;
 mod bad_input;
 mod boxes;
+mod bytes;
 mod facts;
 mod faults;
 mod story;
