@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::error::{Exit, Failure};
+use crate::human::duration;
 use crate::plan::{Action, Line, LineKind, Plan};
 use crate::shell::Secret;
 use crate::transport::{HostKey, Prompt};
@@ -233,7 +234,7 @@ impl Ui {
                 let mark = if ok { self.green("✓") } else { self.red("✗") };
                 self.err_line(&format!(
                     "  {mark} {title:<66} {}",
-                    self.dim(&format!("{:>6}", human_duration(took)))
+                    self.dim(&format!("{:>6}", duration(took)))
                 ));
             }
         }
@@ -296,7 +297,7 @@ impl Ui {
                 self.event(&value);
             }
             Mode::Live | Mode::Plain => {
-                let took = self.dim(&format!("({})", human_duration(self.elapsed())));
+                let took = self.dim(&format!("({})", duration(self.elapsed())));
                 self.err_line(&format!("{} {took}", self.bold(text)));
             }
         }
@@ -403,30 +404,4 @@ fn write_out(line: &str) {
 
 fn write_err(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
-}
-
-/// `0.3s`, `12s`, `3m 05s`.
-pub fn human_duration(duration: Duration) -> String {
-    let seconds = duration.as_secs_f64();
-    if seconds < 9.95 {
-        format!("{seconds:.1}s")
-    } else if seconds < 59.5 {
-        format!("{seconds:.0}s")
-    } else {
-        let whole = duration.as_secs_f64().round();
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let whole = whole as u64;
-        format!("{}m {:02}s", whole / 60, whole % 60)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_for_people() {
-        let text = |ms| human_duration(Duration::from_millis(ms));
-        assert_eq!([text(40), text(9940), text(12_400), text(185_000)], ["0.0s", "9.9s", "12s", "3m 05s"]);
-    }
 }
