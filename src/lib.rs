@@ -10,6 +10,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod facts;
+pub mod human;
 pub mod nearest;
 pub mod plan;
 pub mod playbook;

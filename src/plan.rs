@@ -146,12 +146,17 @@ impl Change {
         self
     }
 
-    /// `create file /etc/…`, as progress lines show it.
+    /// `create file /etc/…`, `restart nginx.service`, as progress lines show it.
     pub fn title(&self) -> String {
-        if self.id.kind == "release" {
-            return self.id.name.clone();
+        match self.action {
+            Action::Run => self.id.name.clone(),
+            Action::Start | Action::Stop | Action::Restart | Action::Reload => {
+                format!("{} {}", self.action.verb(), self.id.name)
+            }
+            Action::Create | Action::Update | Action::Remove => {
+                format!("{} {}", self.action.verb(), self.id)
+            }
         }
-        format!("{} {}", self.action.verb(), self.id)
     }
 }
 
@@ -195,19 +200,37 @@ impl Plan {
 
     /// The plan as text, without colours.
     pub fn to_text(&self, diffs: bool) -> String {
-        let mut out = String::new();
-        for change in &self.changes {
-            out.push_str(&change_line(change));
-            out.push('\n');
-            if let Some(diff) = change.diff.as_deref().filter(|_| diffs) {
-                for line in diff.lines() {
-                    out.push_str("      ");
-                    out.push_str(line);
-                    out.push('\n');
+        self.lines(diffs).into_iter().map(|line| format!("{}\n", line.text)).collect()
+    }
+
+    /// The plan line by line. Folders that are only created say nothing by themselves and share a line.
+    pub fn lines(&self, diffs: bool) -> Vec<Line> {
+        let mut lines = Vec::new();
+        let mut rest = self.changes.as_slice();
+        while let Some((first, after)) = rest.split_first() {
+            let plain = |change: &Change| change.id.kind == "directory" && change.action == Action::Create;
+            let run = rest.iter().take_while(|change| plain(change)).count();
+            if run > 2 {
+                let (folders, after) = rest.split_at(run);
+                let names: Vec<&str> = folders.iter().map(|change| change.id.name.as_str()).collect();
+                lines.push(Line {
+                    text: format!("  + {run} folders"),
+                    kind: LineKind::Change(Action::Create),
+                });
+                if diffs {
+                    let text = |name: &&str| Line { text: format!("      +{name}"), kind: LineKind::Diff };
+                    lines.extend(names.iter().map(text));
                 }
+                rest = after;
+                continue;
             }
+            lines.push(Line { text: change_line(first), kind: LineKind::Change(first.action) });
+            for line in first.diff.as_deref().filter(|_| diffs).unwrap_or_default().lines() {
+                lines.push(Line { text: format!("      {line}"), kind: LineKind::Diff });
+            }
+            rest = after;
         }
-        out
+        lines
     }
 
     /// The plan as JSON, without the scripts (they may hold secrets).
@@ -229,14 +252,29 @@ impl Plan {
     }
 }
 
+/// A line of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// The text.
+    pub text: String,
+    /// What it is, for its colour.
+    pub kind: LineKind,
+}
+
+/// What a line of a plan is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineKind {
+    /// A change.
+    Change(Action),
+    /// Part of a diff, after six spaces.
+    Diff,
+}
+
 /// `  + file /etc/nginx/…    why`.
 pub fn change_line(change: &Change) -> String {
     let what = match change.action {
         Action::Create | Action::Update | Action::Remove => change.id.to_string(),
-        Action::Run if change.id.kind == "release" => change.id.name.clone(),
-        Action::Run | Action::Start | Action::Stop | Action::Restart | Action::Reload => {
-            format!("{} {}", change.action.verb(), change.id.name)
-        }
+        Action::Run | Action::Start | Action::Stop | Action::Restart | Action::Reload => change.title(),
     };
     if change.why.is_empty() {
         format!("  {} {what}", change.action.sign())

@@ -68,7 +68,7 @@ impl Tree {
     /// Sorts the entries and takes their digest.
     pub fn new(mut entries: Vec<Entry>) -> Self {
         entries.sort_by_cached_key(line);
-        let manifest: String = entries.iter().map(line).collect();
+        let manifest: String = entries.iter().map(|entry| line(entry) + "\n").collect();
         let digest = sha256(manifest.as_bytes());
         Self { entries, manifest, digest }
     }
@@ -124,7 +124,7 @@ impl Tree {
 }
 
 fn line(entry: &Entry) -> String {
-    format!("{} {} {}\n", entry.sha256, entry.kind.letter(), entry.path)
+    format!("{} {} {}", entry.sha256, entry.kind.letter(), entry.path)
 }
 
 /// The path of a manifest line: after 64 digits, a space, a letter and a space.

@@ -11,7 +11,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::error::{Exit, Failure};
-use crate::plan::{Action, Change, Plan, change_line};
+use crate::human::duration;
+use crate::plan::{Action, Line, LineKind, Plan};
 use crate::shell::Secret;
 use crate::transport::{HostKey, Prompt};
 
@@ -216,9 +217,12 @@ impl Ui {
         }
     }
 
-    /// A step ended.
+    /// A step ended. What took no time is no news, unless the user wants to see everything.
     pub fn step_done(&self, title: &str, took: Duration, ok: bool) {
         match self.mode {
+            Mode::Live | Mode::Plain if ok && !self.verbose && took < Duration::from_millis(50) => {
+                self.idle()
+            }
             Mode::Json => self.event(&json!({
                 "event": "step",
                 "state": if ok { "done" } else { "failed" },
@@ -230,7 +234,7 @@ impl Ui {
                 let mark = if ok { self.green("✓") } else { self.red("✗") };
                 self.err_line(&format!(
                     "  {mark} {title:<66} {}",
-                    self.dim(&format!("{:>6}", human_duration(took)))
+                    self.dim(&format!("{:>6}", duration(took)))
                 ));
             }
         }
@@ -247,30 +251,21 @@ impl Ui {
 
     /// A plan as coloured text.
     pub fn plan_text(&self, plan: &Plan, diffs: bool) -> String {
-        let mut out = String::new();
-        for change in &plan.changes {
-            out.push_str(&self.painted_change(change));
-            out.push('\n');
-            for line in change.diff.as_deref().filter(|_| diffs).unwrap_or_default().lines() {
-                let painted = match line.chars().next() {
-                    Some('+') => self.green(line),
-                    Some('-') => self.red(line),
-                    Some('@') => self.dim(line),
-                    Some(_) | None => line.to_string(),
-                };
-                out.push_str(&format!("      {painted}\n"));
-            }
-        }
-        out
+        plan.lines(diffs).iter().map(|line| format!("{}\n", self.painted(line))).collect()
     }
 
-    fn painted_change(&self, change: &Change) -> String {
-        let line = change_line(change);
-        match change.action {
-            Action::Create => self.green(&line),
-            Action::Remove | Action::Stop => self.red(&line),
-            Action::Update => self.yellow(&line),
-            Action::Run | Action::Start | Action::Restart | Action::Reload => line,
+    fn painted(&self, Line { text, kind }: &Line) -> String {
+        match kind {
+            LineKind::Change(Action::Create) => self.green(text),
+            LineKind::Change(Action::Remove | Action::Stop) => self.red(text),
+            LineKind::Change(Action::Update) => self.yellow(text),
+            LineKind::Change(Action::Run | Action::Start | Action::Restart | Action::Reload) => text.clone(),
+            LineKind::Diff => match text.trim_start().chars().next() {
+                Some('+') => self.green(text),
+                Some('-') => self.red(text),
+                Some('@') => self.dim(text),
+                Some(_) | None => text.clone(),
+            },
         }
     }
 
@@ -302,7 +297,7 @@ impl Ui {
                 self.event(&value);
             }
             Mode::Live | Mode::Plain => {
-                let took = self.dim(&format!("({})", human_duration(self.elapsed())));
+                let took = self.dim(&format!("({})", duration(self.elapsed())));
                 self.err_line(&format!("{} {took}", self.bold(text)));
             }
         }
@@ -387,7 +382,7 @@ impl Prompt for Ui {
 
     fn confirm_host_key(&self, host: &str, port: u16, key: &HostKey) -> bool {
         let place = if port == 22 { host.to_string() } else { format!("{host} port {port}") };
-        let text = format!("first connection to {place}: its host key is {key}");
+        let text = format!("first connection to {place}: its host key is {}", key.fingerprint());
         if self.yes {
             self.note(&format!("{text}; pinned in .ship/known_hosts"));
             return true;
@@ -409,30 +404,4 @@ fn write_out(line: &str) {
 
 fn write_err(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
-}
-
-/// `0.3s`, `12s`, `3m 05s`.
-pub fn human_duration(duration: Duration) -> String {
-    let seconds = duration.as_secs_f64();
-    if seconds < 9.95 {
-        format!("{seconds:.1}s")
-    } else if seconds < 59.5 {
-        format!("{seconds:.0}s")
-    } else {
-        let whole = duration.as_secs_f64().round();
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let whole = whole as u64;
-        format!("{}m {:02}s", whole / 60, whole % 60)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_for_people() {
-        let text = |ms| human_duration(Duration::from_millis(ms));
-        assert_eq!([text(40), text(9940), text(12_400), text(185_000)], ["0.0s", "9.9s", "12s", "3m 05s"]);
-    }
 }

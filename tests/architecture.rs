@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Files and folders whose code is pure, and what they must not name.
-const PURE: [&str; 12] = [
+const PURE: [&str; 14] = [
     "config",
     "config.rs",
     "project",
@@ -13,6 +13,8 @@ const PURE: [&str; 12] = [
     "facts",
     "plan.rs",
     "release.rs",
+    "release",
+    "human.rs",
     "apply.rs",
     "tree.rs",
     "shell.rs",

@@ -28,10 +28,12 @@ fn run_script(config: &Config, words: &[String], terminal: bool) -> Script {
         "." | "" => String::new(),
         root => format!("/{root}"),
     };
-    let command = match words {
+    // systemd replaces variables in arguments; that is the shell's work, if anyone's. `$$` is its `$`.
+    let words: Vec<String> = words.iter().map(|word| word.replace('$', "$$")).collect();
+    let command = match words.as_slice() {
         // One word with spaces is a line for the shell, as `heroku run` takes it.
         [line] if line.contains(char::is_whitespace) => Cmd::new("/bin/sh").arg("-c").arg(line),
-        _ => Cmd::new("/usr/bin/env").args(words),
+        _ => Cmd::new("/usr/bin/env").args(&words),
     };
     Script::new()
         .set("app", &config.app)
@@ -39,7 +41,7 @@ fn run_script(config: &Config, words: &[String], terminal: bool) -> Script {
         .line("release=$(readlink \"/srv/$app/current\") || { echo \"$app has no release yet: ship up\" >&2; exit 1; }")
         .line("n=${release##*/}")
         .line(&format!(
-            "exec systemd-run --quiet --collect --wait {} --service-type=exec --property=User=\"$app\" --property=Group=\"$app\" \\\n  \
+            "exec systemd-run --quiet --collect --wait {} --description=\"ship run\" --service-type=exec --property=User=\"$app\" --property=Group=\"$app\" \\\n  \
              --property=WorkingDirectory=\"/srv/$app/releases/$n$root\" --property=EnvironmentFile=\"/etc/ship/$app/$n.env\" \\\n  \
              --setenv=PATH=\"/srv/$app/venvs/$n/bin:/usr/local/bin:/usr/bin:/bin\" --setenv=TERM=\"${{TERM:-dumb}}\" \\\n  \
              --setenv=HOME=\"/srv/$app/shared\" --property=UMask=0022 -- {}",

@@ -9,7 +9,8 @@ use serde_json::json;
 use crate::engine;
 use crate::error::Failure;
 use crate::facts::Ask;
-use crate::release::{human_bytes, instances};
+use crate::human::bytes;
+use crate::release::instances;
 use crate::ui::Ui;
 
 use super::{Workspace, release_name};
@@ -40,14 +41,14 @@ pub async fn run(workspace: Workspace, ui: &Arc<Ui>) -> Result<ExitCode, Failure
         let _ = writeln!(out, "{}{text}", ui.bold(&format!("{name:<10}")));
     };
     line("app", &format!("{} at {}", config.app, super::up::url(config, &address)));
-    let memory = human_bytes(host.memory_mb << 20);
+    let memory = bytes(host.memory_mb << 20);
     line(
         "server",
         &format!(
             "{address}, {}, {} cores, {memory} memory, {} free",
             host.os_name,
             host.cores,
-            human_bytes(host.free_mb << 20)
+            bytes(host.free_mb << 20)
         ),
     );
     let record = app.releases.iter().rev().find(|record| Some(record.number) == app.current);
@@ -74,7 +75,7 @@ pub async fn run(workspace: Workspace, ui: &Arc<Ui>) -> Result<ExitCode, Failure
         let state = if instance.state.is_empty() { "inactive".to_string() } else { instance.state.clone() };
         let mut text = format!("{name}  {state}");
         if let Some(memory) = instance.memory {
-            let _ = write!(text, "  {}", human_bytes(memory));
+            let _ = write!(text, "  {}", bytes(memory));
         }
         if !instance.since.is_empty() {
             let _ = write!(text, "  since {}", instance.since);

@@ -16,9 +16,11 @@ if command -v cloud-init >/dev/null 2>&1 && [ -e /run/cloud-init/enabled ]; then
 fi
 apt() {
   tries=0
+  # Fetching the index never ends on a full disk; installing must never be cut.
+  limit=; [ "$1" != update ] || limit='timeout 600'
   while :; do
     rc=0
-    apt-get -q -y -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold "$@" >"$log" 2>&1 || rc=$?
+    $limit apt-get -q -y -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold "$@" >"$log" 2>&1 || rc=$?
     cat "$log"
     # DPkg::Lock::Timeout does not cover the lock of the package lists.
     if [ $rc -ne 0 ] && [ $tries -lt 120 ] && grep -q 'Could not get lock /var/lib/apt/lists' "$log"; then

@@ -40,6 +40,8 @@ impl Project {
         let project = Self::bare(server.to_owned());
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/library/.");
         run(Command::new("cp").arg("-r").arg(example).arg(&project.dir));
+        // Whoever tried the demo has a server of their own there.
+        run(Command::new("rm").arg("-rf").arg(project.dir.join(".ship")));
         project.config("");
         project.commit("The example");
         project
@@ -229,6 +231,18 @@ impl Response {
         self.headers.iter().find(|(has, _)| has.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value)
     }
 
+    /// The value of a cookie that the response sets.
+    #[track_caller]
+    pub fn cookie(&self, name: &str) -> String {
+        let set = |(header, value): &(String, String)| {
+            let value = value.strip_prefix(name)?.strip_prefix('=')?;
+            header
+                .eq_ignore_ascii_case("Set-Cookie")
+                .then(|| value.split(';').next().unwrap_or_default().to_owned())
+        };
+        self.headers.iter().find_map(set).unwrap_or_else(|| panic!("no cookie {name}: {self:?}"))
+    }
+
     /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
@@ -249,7 +263,12 @@ impl Browser {
         Ok(Self { stream: BufReader::new(stream), host: host.to_owned() })
     }
 
-    /// Sends one request and reads its response.
+    /// The address that the server sees this connection come from.
+    pub fn address(&self) -> String {
+        self.stream.get_ref().local_addr().unwrap().ip().to_string()
+    }
+
+    /// Sends one request, with further headers that each end in `\r\n`, and reads its response.
     pub fn request(
         &mut self,
         method: &str,
@@ -263,7 +282,7 @@ impl Browser {
         self.stream.get_mut().write_all(head.as_bytes())?;
         // A server that refuses a body may stop reading it; its answer is there all the same.
         let sent = self.stream.get_mut().write_all(body);
-        self.response().or_else(|error| Err(sent.err().unwrap_or(error)))
+        self.response().map_err(|error| sent.err().unwrap_or(error))
     }
 
     fn line(&mut self) -> std::io::Result<String> {

@@ -1,0 +1,290 @@
+//! Whether a release is due, and why, as data.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::assets::Assets;
+use crate::config::{self, Defaults};
+use crate::facts::host::Host;
+use crate::project;
+use crate::tree::{Entry, Kind};
+use minijinja::Value;
+
+const FILES: [(&str, &str); 4] = [
+    ("manage.py", "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'site.settings')\nimport django\n"),
+    ("mysite/settings.py", "WSGI_APPLICATION = 'mysite.wsgi.application'\n"),
+    ("mysite/wsgi.py", ""),
+    ("requirements.txt", "Django==5.2.8\ngunicorn\npsycopg[binary]\n"),
+];
+
+struct Case {
+    config: Config,
+    source: Source,
+    templates: Templates,
+    vars: Vars,
+    facts: Facts,
+}
+
+impl Case {
+    fn new(yaml: &str) -> Self {
+        let files: BTreeMap<String, String> = FILES
+            .iter()
+            .map(|(path, text)| (path.to_string(), text.replace("site.settings", "mysite.settings")))
+            .collect();
+        let project = project::detect(&project::Tree::from_map(files.clone()));
+        let text = format!("app: site\nserver: {{provider: ssh, host: h}}\n{yaml}");
+        let config = config::load(
+            "ship.yml",
+            &text,
+            None,
+            &project,
+            &Defaults { folder_name: "site", playbooks: &[] },
+        )
+        .unwrap();
+        let vars = Vars::from([
+            ("app".into(), Value::from("site")),
+            ("user".into(), Value::from("site")),
+            ("home".into(), Value::from("/srv/site")),
+            ("port".into(), Value::from(8000)),
+            ("database".into(), Value::from("postgres")),
+            ("plain_env".into(), Value::from(Vec::<Value>::new())),
+            ("web_workers".into(), Value::from(2)),
+            ("timeout_s".into(), Value::from(30)),
+            ("start_timeout_s".into(), Value::from(60)),
+            ("django_root".into(), Value::from("")),
+            ("wsgi".into(), Value::from("mysite.wsgi")),
+        ]);
+        let host = Host {
+            os: "debian".into(),
+            os_version: "12".into(),
+            os_name: "Debian GNU/Linux 12".into(),
+            cores: 1,
+            memory_mb: 1000,
+            free_mb: 9000,
+            python: Some("3.11.2".into()),
+            ..Host::default()
+        };
+        let mut case = Self {
+            config,
+            source: Source {
+                tree: Tree::default(),
+                requirements: vec![("requirements.txt".into(), FILES[3].1.into())],
+                commit: Some("0123456789".into()),
+                branch: None,
+                dirty: false,
+                who: "me@laptop".into(),
+            },
+            templates: Assets::load(std::path::Path::new("/nonexistent")).unwrap().templates().unwrap(),
+            vars,
+            facts: Facts { host, ..Facts::default() },
+        };
+        case.edit("mysite/views.py", "one");
+        case
+    }
+
+    /// The local tree with one file that says this.
+    fn edit(&mut self, path: &str, text: &str) {
+        let entry = |path: &str, text: &str| Entry {
+            path: path.into(),
+            kind: Kind::Plain,
+            sha256: sha256(text.as_bytes()),
+            size: text.len() as u64,
+        };
+        let mut entries: Vec<Entry> = FILES.iter().map(|(path, text)| entry(path, text)).collect();
+        entries.push(entry(path, text));
+        self.source.tree = Tree::new(entries);
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context { config: &self.config, source: &self.source, templates: &self.templates, vars: &self.vars }
+    }
+
+    fn manifest(&self) -> String {
+        let delta = self.source.tree.delta("", &[]);
+        delta.added
+    }
+
+    /// As if everything of now were live as v1.
+    fn deployed(mut self) -> Self {
+        let venv = venv_hash(&self.config, &self.source, "3.11");
+        let plain = self.templates.render("django/plain.env.j2", &self.vars, None).unwrap();
+        let parts = BTreeMap::from([(PLAIN_ENV.to_string(), sha256(plain.as_bytes()))]);
+        let build = Build {
+            tree: Some(self.source.tree.digest().into()),
+            venv: Some(venv.clone()),
+            config: parts.clone(),
+            recipe: Some(recipe(&self.context(), &self.facts).unwrap()),
+            answer: Some(Layout::usual().line()),
+        };
+        self.facts.app.builds.insert(1, build);
+        self.facts.app.current = Some(1);
+        self.facts.app.venvs.insert(venv);
+        self.facts.app.config = parts;
+        let instance = crate::facts::app::Instance { state: "active".into(), ..Default::default() };
+        self.facts.app.active.insert("site@v1.service".into(), instance);
+        self.facts.app.enabled.insert("site@v1.service".into());
+        let socket =
+            crate::facts::unit::Unit { active: true, file_state: "enabled".into(), ..Default::default() };
+        self.facts.units.insert("site.socket".into(), socket);
+        self
+    }
+
+    /// The first half of the plan, a line a change; or the error.
+    fn plan(&self) -> String {
+        match plan(&self.context(), &self.facts, &[]) {
+            Ok((changes, _)) => crate::plan::Plan { changes }.to_text(true),
+            Err(error) => format!("error: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_first_release_brings_everything() {
+    insta::assert_snapshot!(Case::new("").plan(), @r"
+    > upload v1                                            first release; 5 files, 166 B
+    > install Python packages                              Python 3.11, requirements.txt
+    > ask Django for its settings
+    ");
+}
+
+#[test]
+fn nothing_is_due_when_nothing_changed() {
+    assert_eq!(Case::new("").deployed().plan(), "");
+}
+
+#[test]
+fn a_changed_file_is_a_release_that_sends_it_alone() {
+    let mut case = Case::new("").deployed();
+    case.facts.app.manifest = Some(case.manifest());
+    case.edit("mysite/views.py", "two");
+    insta::assert_snapshot!(case.plan(), @r"
+    > upload v2                                            mysite/views.py changed; 1 file, 3 B
+        ~ mysite/views.py
+    > ask Django for its settings
+    ");
+}
+
+#[test]
+fn other_requirements_are_another_virtual_environment() {
+    let mut case = Case::new("").deployed();
+    case.source.requirements[0].1.push_str("Pillow\n");
+    insta::assert_snapshot!(case.plan(), @r"
+    > upload v2                                            requirements changed
+    > install Python packages                              Python 3.11, requirements.txt
+    > ask Django for its settings
+    ");
+}
+
+#[test]
+fn another_environment_is_a_release() {
+    let mut case = Case::new("").deployed();
+    case.facts.app.config.insert(secret_file("TOKEN"), "new".into());
+    insta::assert_snapshot!(case.plan(), @r"
+    > upload v2                                            config changed: TOKEN
+    > ask Django for its settings
+    ");
+}
+
+#[test]
+fn an_interrupted_release_is_finished_under_its_number() {
+    let mut case = Case::new("").deployed();
+    case.edit("mysite/views.py", "two");
+    let tree = Some(case.source.tree.digest().to_string());
+    case.facts.app.builds.insert(2, Build { tree, ..Build::default() });
+    insta::assert_snapshot!(case.plan(), @r"
+      > ask Django for its settings                          finishing an interrupted one
+    ");
+    assert_eq!(plan(&case.context(), &case.facts, &[]).unwrap().1.unwrap().number, 2);
+}
+
+#[test]
+fn a_stopped_instance_is_started_again() {
+    let mut case = Case::new("").deployed();
+    case.facts.app.active.clear();
+    case.facts.units.clear();
+    insta::assert_snapshot!(case.plan(), @r"
+    > start site.socket                                    is not running
+    ~ unit site.socket                                     does not start at boot
+    > start site@v1.service                                is not running
+    ");
+}
+
+#[test]
+fn what_cannot_work_is_said_before_anything_is_done() {
+    insta::assert_snapshot!(Case::new("secrets: [TOKEN]").plan(), @r"
+    error: secrets are not set: TOKEN
+    ");
+    insta::assert_snapshot!(Case::new("python: \"3.9\"").plan(), @r"
+    error: the project wants Python 3.9 (ship.yml), and Debian GNU/Linux 12 has 3.11.2
+    ");
+    let mut full = Case::new("");
+    full.facts.host.free_mb = 50;
+    insta::assert_snapshot!(full.plan(), @r"
+    error: the server has 50 MiB free and this release needs about 716 MiB
+    ");
+}
+
+#[test]
+fn packages_that_a_server_needs_are_added_once() {
+    let mut case = Case::new("");
+    let extra = |case: &Case| extra_packages(&case.config, &case.source);
+    assert!(extra(&case).is_empty());
+    case.source.requirements[0].1 = "Django\n".into();
+    assert_eq!(extra(&case), ["gunicorn", "psycopg[binary]"]);
+    case.source.requirements[0].1 = "Gunicorn>=20\npsycopg2-binary==2.9.9\n".into();
+    assert!(extra(&case).is_empty());
+}
+
+#[test]
+fn the_switch_starts_the_new_before_it_stops_the_old() {
+    let case = Case::new("processes: {worker: python manage.py work}").deployed();
+    let release = Release { number: 2, upload: None };
+    let changes = finish(&case.context(), &case.facts, &release).unwrap();
+    let switch = changes.iter().find(|change| change.id.name == "switch to v2").unwrap();
+    let crate::plan::Step::Run(script) = &switch.steps[0] else { panic!("not a script") };
+    insta::assert_snapshot!(script.text(), @r#"
+    app=site
+    n=v2
+    venv=0e111756aa7c
+    root=''
+    top=/srv/$app; release=$top/releases/$n; state=/var/lib/ship/$app/releases/$n
+    set_live() {
+      install -d "/etc/systemd/system/$app.socket.d"
+      printf '# Managed by ship: who answers when nobody does.\n[Socket]\nService=%s@%s.service\n' "$app" "$1" \
+        >"/etc/systemd/system/$app.socket.d/.live.new"
+      mv "/etc/systemd/system/$app.socket.d/.live.new" "/etc/systemd/system/$app.socket.d/live.conf"
+    }
+    start() {
+      if ! systemctl restart "$1"; then
+        echo "$1 does not start. Its last lines:"
+        journalctl -q -o cat -n 40 -u "$1" --since "$began" 2>/dev/null | tail -n 40
+        systemctl stop "$1" 2>/dev/null || true
+        exit 1
+      fi
+    }
+    began=$(date '+%F %T')
+    # The socket must name a unit that exists before it can listen at all.
+    [ -e "/etc/systemd/system/$app.socket.d/live.conf" ] || set_live "$n"
+    systemctl daemon-reload
+    systemctl enable --quiet --no-reload "$app.socket" 2>/dev/null || systemctl enable --quiet "$app.socket"
+    start "$app@$n.service"
+    set_live "$n"
+    ln -sfn "$n.env" "/etc/ship/$app/.env.new" && mv -fT "/etc/ship/$app/.env.new" "/etc/ship/$app/live.env"
+    ln -sfn "releases/$n" "$top/.current.new" && mv -fT "$top/.current.new" "$top/current"
+    recipe=940de0e5e662
+    printf '%s\n' "$recipe" >"$state/recipe"
+    start site-worker@v2.service
+    set -- site@v2.service site-worker@v2.service
+    systemctl enable --quiet --no-reload "$@"
+    keep=" $* "
+    # Every other instance of this application drains; those of removed processes, too.
+    others=$( { systemctl list-units --all --plain --no-legend "$app@*.service" "$app-*@*.service" | cut -d' ' -f1
+      cd /etc/systemd/system/multi-user.target.wants && ls -d -- "$app"@*.service "$app"-*@*.service 2>/dev/null; } | sort -u)
+    for unit in $others; do
+      case "$keep" in *" $unit "*) continue ;; esac
+      systemctl disable --quiet --no-reload "$unit" 2>/dev/null || rm -f "/etc/systemd/system/multi-user.target.wants/$unit"
+      systemctl stop --no-block "$unit"
+    done
+    systemctl daemon-reload
+    "#);
+}
