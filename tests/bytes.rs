@@ -194,7 +194,7 @@ fn values_paths_passwords_and_commands_arrive() {
         .collect();
     let revealed = ship(&["--json", "config", "--reveal"]).exits(0).json().pop().unwrap();
     for (name, value) in &wanted {
-        assert_eq!(revealed[name.as_str()].as_str(), Some(value.as_str()), "{name}");
+        assert_eq!(revealed["result"][name.as_str()].as_str(), Some(value.as_str()), "{name}");
         assert_eq!(arrived.get(name), Some(value), "{name}");
     }
 
