@@ -3,10 +3,11 @@
 //! Addresses, folders, keys and times are replaced by their names; nothing else is left out.
 
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::boxes::{Sudo, Suite, TestBox};
-use crate::support::{Project, Ran, get};
+use crate::support::{Project, Ran, get, noise, wait_for};
 
 /// Replaces every run of characters between `from` and the first that `ends`, `from` itself kept.
 fn mask(text: &str, from: &str, to: &str, ends: impl Fn(char) -> bool) -> String {
@@ -172,10 +173,7 @@ fn a_server_that_turns_ship_away() {
     // Somebody else's key.
     let other = tempfile::tempdir().unwrap();
     let key = other.path().join("other");
-    let made = std::process::Command::new("ssh-keygen")
-        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-        .arg(&key)
-        .status();
+    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
     assert!(made.unwrap().success());
     let stranger = Project::elsewhere(&format!(
         "{{provider: ssh, host: {}, user: root, key: {}}}",
@@ -452,5 +450,52 @@ fn a_bad_release_leaves_the_old_one_serving() {
 
     // Mended, everything goes on.
     project.up();
+    project.up().says("Nothing to change");
+}
+
+#[test]
+#[ignore = "needs root and systemd-nspawn: scripts/test runs it"]
+fn the_disk_is_full() {
+    // The estimate refuses before anything hurts.
+    let server = TestBox::builder().packages(true).disk_mb(900).boot();
+    let project = Project::new(&server);
+    let free = || server.exec("df -Pm /srv | awk 'NR == 2 { print $4 }'").trim().parse::<u64>().unwrap();
+    server.exec(&format!("fallocate -l {}M /var/filler", free() - 200));
+    let text = up(&project);
+    insta::assert_snapshot!(mask(&text, "the server has ", "N", |c| c == ' '), @r#"
+    exit 1
+    error: the server has N MiB free and this release needs about 316 MiB
+    hint: look what fills it with `ship ssh -- df -h` and `ship ssh -- du -xsh /var/* /srv/*`
+    "#);
+    assert_eq!(server.exec("ls -d /srv/library /var/lib/ship 2>/dev/null || true"), "");
+    server.exec("rm /var/filler");
+    project.put_on_page("as it was");
+    project.up();
+
+    // Something else fills the disk while files arrive.
+    project.put_on_page("as it will be");
+    std::fs::write(project.dir.join("noise.bin"), noise(2)).unwrap();
+    let mut ship = project.command(&["up", "--yes"]);
+    let ship = ship.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let signal = |name: &str| {
+        assert!(Command::new("kill").args(["-s", name, &ship.id().to_string()]).status().unwrap().success());
+    };
+    wait_for("the upload to begin", 30, || {
+        server.exec_status("ls /var/lib/ship/library/apply/*/upload.part").status.success()
+    });
+    signal("STOP");
+    server.exec("cat /dev/zero >/var/filler 2>/dev/null || true");
+    signal("CONT");
+    let ran = Ran::finished(ship);
+    insta::assert_snapshot!(message(&project, &ran), @r#"
+    exit 1
+    error: the server stopped in the middle of `upload v2`
+    hint: was it rebooted, or did it run out of memory? `ship up` carries on
+    "#);
+    let page = get(&server, "/");
+    assert!(page.status == 200 && page.text().contains("as it was"), "{}", page.status);
+    server.exec("rm /var/filler");
+    project.up();
+    assert!(get(&server, "/").text().contains("as it will be"));
     project.up().says("Nothing to change");
 }

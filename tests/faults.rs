@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::boxes::TestBox;
-use crate::support::{Project, Ran, get, wait_for};
+use crate::support::{Project, Ran, get, noise, wait_for};
 
 /// A `ship up --yes` that is under way.
 fn start(project: &Project) -> Child {
@@ -157,16 +157,4 @@ fn uploads_that_break_off_and_deploys_that_meet() {
     Ran::finished(asleep).exits(1).says("upload");
     assert!(get(&server, "/").text().contains("fifth"), "the sleeper woke up and broke the site");
     finished(&server, &project);
-}
-
-/// 20 MB that nothing compresses.
-fn noise(seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(2).wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    std::iter::repeat_with(next).take(20_000_000 / 8).flatten().collect()
 }

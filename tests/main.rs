@@ -8,6 +8,7 @@ mod boxes;
 mod bytes;
 mod facts;
 mod faults;
+mod secrets;
 mod story;
 mod support;
 mod transport;

@@ -334,3 +334,15 @@ pub fn get_with(server: &TestBox, path: &str, headers: &str) -> Response {
         .and_then(|mut browser| browser.request("GET", path, headers, b""))
         .expect("GET")
 }
+
+/// 20 MB that nothing compresses.
+pub fn noise(seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2).wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(next).take(20_000_000 / 8).flatten().collect()
+}
