@@ -129,8 +129,9 @@ pub fn launch_script(launch: &Launch) -> Script {
     let script = script.then(&follow(&launch.id, 0));
     if launch.upload {
         script
-            .line("cat >\"$apply/upload.part\"")
-            .line("mv \"$apply/upload.part\" \"$apply/upload\"")
+            // Without its part, a full disk may have room to say so.
+            .line("if why=$(cat 2>&1 >\"$apply/upload.part\"); then mv \"$apply/upload.part\" \"$apply/upload\"")
+            .line("else rm -f \"$apply/upload.part\"; printf '%s\\n' \"$why\" >\"$apply/upload.failed\" || true; fi")
             .line("wait")
     } else {
         script.line("wait")
@@ -260,7 +261,12 @@ pub fn cause(lines: &[String]) -> Option<String> {
         let tags = ["error: ", "ERROR: ", "E: "];
         lines.iter().find_map(|line| tags.iter().find_map(|tag| line.strip_prefix(tag))).map(str::to_string)
     };
-    exception()
+    let full = || {
+        let full = lines.iter().any(|line| line.contains("No space left on device"));
+        full.then(|| "the server's disk is full".to_string())
+    };
+    full()
+        .or_else(exception)
         .or_else(nginx)
         .or_else(tool)
         .map(|line| line.trim().to_string())
@@ -271,6 +277,10 @@ pub fn cause(lines: &[String]) -> Option<String> {
 pub fn wait_for_upload() -> Script {
     Script::from_text(
         r#"until [ -e upload ]; do
+  if [ -e upload.failed ]; then
+    echo "the upload failed: $(cat upload.failed)"
+    exit 74
+  fi
   # The folder stands for an upload that has not even begun.
   seen=$(stat -c %Y upload.part 2>/dev/null || stat -c %Y .)
   if [ $(($(date +%s) - seen)) -gt 30 ]; then
@@ -353,6 +363,10 @@ mod tests {
         assert_eq!(
             check("Reading…\nE: Unable to locate package x").as_deref(),
             Some("Unable to locate package x")
+        );
+        assert_eq!(
+            check("E: x\ncat: write error: No space left on device").as_deref(),
+            Some("the server's disk is full")
         );
         assert_eq!(check("what\never"), None);
     }

@@ -20,11 +20,15 @@ use crate::plan::Plan;
 use crate::playbook::{self, PlaybookError, Templates, Vars};
 use crate::release::{self, Context, Layout, Release, ReleaseError, Source};
 use crate::resources::{self, DiffError, Resource};
+use crate::shell::Script;
 use crate::transport::{Exec, Flow, Session, Stdin, Stream};
 use crate::ui::Ui;
 
 /// The port gunicorn's socket listens on.
 const PORT: u16 = 8000;
+
+/// What helps against a full disk.
+const FULL_HINT: &str = "look what fills it with `ship ssh -- df -h` and `ship ssh -- du -xsh /var/* /srv/*`";
 
 /// How long a new release may take to load, in seconds.
 const START_TIMEOUT_S: u32 = 120;
@@ -256,8 +260,7 @@ fn release_failure(error: ReleaseError) -> Failure {
         }
         error @ ReleaseError::Python { .. } => Failure::input(error.to_string())
             .hint("ask for the version that the server has, or take an image that has the one you want"),
-        error @ ReleaseError::NoSpace { .. } => Failure::failed(error.to_string())
-            .hint("look what fills it with `ship ssh -- df -h` and `ship ssh -- du -xsh /var/* /srv/*`"),
+        error @ ReleaseError::NoSpace { .. } => Failure::failed(error.to_string()).hint(FULL_HINT),
     }
 }
 
@@ -436,17 +439,30 @@ async fn apply(
         (None, Err(error)) if follower.began => Err(Failure::from(error)
             .hint("the server finishes its step by itself; `ship up` follows it or carries on")),
         (None, Err(error)) => Err(error.into()),
-        (None, Ok(_)) if follower.began => {
-            Err(Failure::failed(format!("the server stopped in the middle of `{}`", follower.current()))
-                .detail(follower.tail())
-                .hint("was it rebooted, or did it run out of memory? `ship up` carries on"))
-        }
+        (None, Ok(_)) if follower.began => Err(stopped(session, &follower).await),
         (None, Ok(_)) => Err(Failure::failed("the server could not start to apply").detail(format!(
             "{}{}",
             follower.tail(),
             String::from_utf8_lossy(&stderr)
         ))),
     }
+}
+
+/// Why an apply ended without a word: a full disk can't even hold the end of the journal.
+async fn stopped(session: &Session, follower: &Follower<'_>) -> Failure {
+    let script = Script::from_text(
+        "df -Pk /var/lib/ship /srv | awk 'NR > 1 && $4 < 1024 { full = 1 } END { exit !full }'",
+    );
+    let full = session.exec(&script, Bytes::new()).await.is_ok_and(|output| output.success());
+    let current = follower.current();
+    if full {
+        return Failure::failed(format!("`{current}` failed: the server's disk is full"))
+            .detail(follower.tail())
+            .hint(FULL_HINT);
+    }
+    Failure::failed(format!("the server stopped in the middle of `{current}`"))
+        .detail(follower.tail())
+        .hint("was it rebooted, or did it run out of memory? `ship up` carries on")
 }
 
 fn ended(end: End, follower: &Follower<'_>, planned: &Planned) -> Result<Applied, Failure> {

@@ -20,6 +20,6 @@ while IFS= read -r step; do
   say "done $step $rc"
   if [ "$rc" -ne 0 ]; then break; fi
 done <order
-rm -rf steps data before upload upload.part
+rm -rf steps data before upload upload.part upload.failed
 rm -f ../../applying
 say "end ${rc:-0}"
