@@ -2,7 +2,7 @@
 //!
 //! Invariant: pure. The bundle travels over stdin into a folder that only root can read.
 
-use crate::plan::{Change, FileWrite, Plan, Step};
+use crate::plan::{Action, Change, FileWrite, Plan, Step};
 use crate::shell::{Cmd, Script};
 
 /// The steps of an apply.
@@ -12,6 +12,8 @@ pub struct Bundle {
     pub steps: Vec<BundleStep>,
     /// Files the steps use, by name.
     pub data: Vec<(String, Vec<u8>)>,
+    /// Units that the plan starts, restarts or reloads.
+    pub units: Vec<String>,
 }
 
 /// One step.
@@ -38,7 +40,10 @@ pub fn bundle(plan: &Plan) -> Bundle {
             script: script(change, &mut data),
         })
         .collect();
-    Bundle { steps, data }
+    let acts = |action| matches!(action, Action::Start | Action::Restart | Action::Reload);
+    let units = plan.changes.iter().filter(|change| change.id.kind == "unit" && acts(change.action));
+    let units = units.map(|change| change.id.name.clone()).collect();
+    Bundle { steps, data, units }
 }
 
 fn script(change: &Change, data: &mut Vec<(String, Vec<u8>)>) -> Script {

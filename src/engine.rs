@@ -275,8 +275,10 @@ pub async fn probe(session: &Session, asks: &BTreeSet<Ask>) -> Result<Facts, Fai
 /// What an apply came to.
 enum Applied {
     Done,
-    /// Django answered otherwise than planned, or someone else applied in between: plan again.
-    Again,
+    /// Django answered otherwise than planned: plan again.
+    Answered,
+    /// Someone else applied in between: plan again.
+    Overtaken,
 }
 
 /// Makes it so: plans, asks, applies, verifies; as often as Django's answers make it necessary.
@@ -300,8 +302,14 @@ pub async fn up(session: &Session, desired: &Desired, project: &Path, ui: &Ui) -
         }
         confirmed = true;
         outcome.changes += planned.plan.changes.len();
-        if let Applied::Again = apply(session, desired, &facts, &planned, project, ui).await? {
-            continue;
+        match apply(session, desired, &facts, &planned, project, ui).await? {
+            Applied::Done => {}
+            Applied::Answered => continue,
+            Applied::Overtaken => {
+                // Somebody else's deploy makes another plan of it, which nobody has seen yet.
+                confirmed = false;
+                continue;
+            }
         }
         ui.working("verifying");
         let after = probe(session, &asks).await?;
@@ -340,11 +348,16 @@ pub async fn restart_with_config(
         let planned = Planned { plan: Plan { changes }, release: None };
         match apply(session, desired, &facts, &planned, project, ui).await? {
             Applied::Done => return Ok(Some(facts.app.next_number())),
-            Applied::Again => {}
+            Applied::Overtaken => {}
+            Applied::Answered => {
+                return Err(Failure::failed(
+                    "Django answers otherwise with this config than the live release did",
+                )
+                .hint("`ship up` puts it live together with what depends on it"));
+            }
         }
     }
-    Err(Failure::failed("Django answers otherwise with this config than the live release did")
-        .hint("`ship up` puts it live together with what depends on it"))
+    Err(Failure::failed("other deploys come in between all the time").hint("try again when they are done"))
 }
 
 /// What `up` did.
@@ -468,8 +481,10 @@ async fn stopped(session: &Session, follower: &Follower<'_>) -> Failure {
 fn ended(end: End, follower: &Follower<'_>, planned: &Planned) -> Result<Applied, Failure> {
     match end {
         End::Code(0) => Ok(Applied::Done),
-        End::Code(code) if code == release::ANSWER_DIFFERS && follower.answer_differs => Ok(Applied::Again),
-        End::Busy | End::Stale => Ok(Applied::Again),
+        End::Code(code) if code == release::ANSWER_DIFFERS && follower.answer_differs => {
+            Ok(Applied::Answered)
+        }
+        End::Busy | End::Stale => Ok(Applied::Overtaken),
         End::Code(code) => {
             let of_release = follower
                 .step()
@@ -576,6 +591,8 @@ fn pack_bundle(bundle: &Bundle, assets: &Assets) -> Result<Vec<u8>, Failure> {
     let runner = assets.template("apply.sh").map(|asset| asset.text.clone()).unwrap_or_default();
     let order: String = bundle.steps.iter().map(|step| format!("{}\n", step.id)).collect();
     let mut files = vec![("run".to_string(), runner.into_bytes()), ("order".to_string(), order.into_bytes())];
+    let pending: String = bundle.units.iter().map(|unit| format!("{unit}\n")).collect();
+    files.push(("pending".to_string(), pending.into_bytes()));
     files.extend(bundle.steps.iter().map(|step| (format!("steps/{}", step.id), step.script.text().into())));
     files.extend(bundle.data.iter().map(|(name, bytes)| (format!("data/{name}"), bytes.clone())));
     let mut archive =

@@ -152,7 +152,7 @@ impl Templates {
 fn context(vars: &Vars, host: Option<&Host>) -> Value {
     let mut all = vars.clone();
     if let Some(host) = host {
-        all.insert("host".into(), Value::from(Serde(host)));
+        all.insert("host".into(), Value::from(Serde(host.nominal())));
     }
     Value::from_pairs(all)
 }

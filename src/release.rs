@@ -191,7 +191,15 @@ pub fn plan(
                 reasons.push("its units changed".into());
             }
             if reasons.is_empty() {
-                return Ok((repairs(config, facts, number, before), None));
+                let mut changes = repairs(config, facts, number, before);
+                if !app.releases.iter().any(|record| record.number == number) {
+                    let layout = predicted_layout(app, &source.tree);
+                    let record = code_record(source);
+                    let steps =
+                        Steps { context, app, number, venv: &venv, recipe: &recipe, layout: &layout, record };
+                    changes.push(steps.record());
+                }
+                return Ok((changes, None));
             }
         }
     }
@@ -232,6 +240,8 @@ pub fn plan(
     }
     let already = upload.is_none().then(|| reasons.join("; "));
     changes.push(steps.prepare(already.unwrap_or_default()));
+    // Before anything that the old release would notice.
+    changes.push(steps.migrate());
     Ok((changes, Some(Release { number, upload })))
 }
 
@@ -254,7 +264,6 @@ pub fn finish(context: &Context<'_>, facts: &Facts, release: &Release) -> Result
     if layout.static_root.is_some() {
         changes.push(steps.collectstatic());
     }
-    changes.push(steps.migrate());
     changes.push(steps.switch());
     changes.push(steps.record());
     Ok(changes)
@@ -399,7 +408,10 @@ fn recipe(context: &Context<'_>, facts: &Facts) -> Result<String, ReleaseError> 
         text.push_str(&context.templates.render(name, context.vars, Some(&facts.host))?);
     }
     for (name, command) in &context.config.workers {
-        text.push_str(&format!("{name}\n{command}\n"));
+        let mut vars = context.vars.clone();
+        let item = minijinja::Value::from_pairs([("name", name.as_str()), ("command", command.as_str())]);
+        vars.insert("item".into(), item);
+        text.push_str(&context.templates.render("systemd/worker@.service.j2", &vars, Some(&facts.host))?);
     }
     Ok(sha256(text.as_bytes()).chars().take(12).collect())
 }
@@ -408,7 +420,9 @@ fn delta(app: &App, source: &Source, layout: &Layout) -> Delta {
     match &app.manifest {
         Some(manifest) => source.tree.delta(manifest, &layout.shared_folders()),
         // The same files as a release that is there already: nothing is sent, everything is linked.
-        None if app.newest_tree().is_some() => Delta::default(),
+        None if app.newest_tree().is_some() => {
+            source.tree.delta(source.tree.manifest(), &layout.shared_folders())
+        }
         None => source.tree.delta("", &[]),
     }
 }
@@ -443,6 +457,24 @@ fn check_space(facts: &Facts, source: &Source, delta: &Delta, has_venv: bool) ->
 fn repairs(config: &Config, facts: &Facts, number: u32, before: &[Change]) -> Vec<Change> {
     let app = &facts.app;
     let mut changes = Vec::new();
+    // What the instances read at their start was changed by hand, and is put back by the changes before.
+    let settings = format!("/etc/ship/{}/gunicorn.py", config.app);
+    let touched = |unit: &str| {
+        let template = unit.split_once('@').map(|(name, _)| format!("/etc/systemd/system/{name}@.service"));
+        before.iter().find(|change| Some(&change.id.name) == template.as_ref() || change.id.name == settings)
+    };
+    let ours = instances(config, number);
+    for unit in
+        ours.iter().filter(|unit| app.active.get(*unit).is_some_and(|instance| instance.state == "active"))
+    {
+        if let Some(change) = touched(unit) {
+            let script = Script::new()
+                .cmd(Cmd::new("systemctl").arg("daemon-reload"))
+                .cmd(Cmd::new("systemctl").arg("restart").arg(unit));
+            let why = format!("{} changed", change.id.name);
+            changes.push(Change::run(ResourceId::new("unit", unit), Action::Restart, why, script));
+        }
+    }
     let mut fix = |name: &str, action, why: &str, verb: &str| {
         let script = Script::new().cmd(Cmd::new("systemctl").arg(verb).arg(name));
         changes.push(Change::run(ResourceId::new("unit", name), action, why, script));
@@ -455,7 +487,24 @@ fn repairs(config: &Config, facts: &Facts, number: u32, before: &[Change]) -> Ve
     if fact.file_state != "enabled" {
         fix(&socket, Action::Update, "does not start at boot", "enable");
     }
-    for unit in instances(config, number) {
+    // Left over by a switch that was interrupted, or started by hand: another release on the same socket.
+    let prefixes: Vec<String> =
+        ours.iter().filter_map(|unit| unit.split_once('@').map(|(name, _)| format!("{name}@"))).collect();
+    let stray = |unit: &&String| {
+        !ours.contains(unit) && prefixes.iter().any(|prefix| unit.starts_with(prefix.as_str()))
+    };
+    for unit in app.enabled.iter().filter(stray) {
+        fix(unit, Action::Update, "starts at boot, and is not the live release", "disable");
+    }
+    let runs = |unit: &&String| {
+        app.active
+            .get(*unit)
+            .is_some_and(|instance| matches!(instance.state.as_str(), "active" | "activating"))
+    };
+    for unit in app.active.keys().filter(stray).filter(runs) {
+        fix(unit, Action::Stop, "is not the live release", "stop");
+    }
+    for unit in ours {
         let state = app.active.get(&unit).map_or("inactive", |instance| instance.state.as_str());
         match state {
             "active" | "activating" | "reloading" => {}

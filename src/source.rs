@@ -131,17 +131,10 @@ fn entry(project: &Path, path: &str) -> Result<Option<Entry>, Failure> {
     if !meta.is_file() {
         return Ok(None);
     }
-    let mut file = File::open(&full).map_err(failed)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    let mut size = 0;
-    loop {
-        let read = file.read(&mut buffer).map_err(failed)?;
-        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
-        hasher.update(bytes);
-        size += read as u64;
-    }
-    let digest: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let file = File::open(&full).map_err(failed)?;
+    let mut bytes = Hashing { inner: file, hasher: Sha256::new(), size: 0 };
+    std::io::copy(&mut bytes, &mut std::io::sink()).map_err(failed)?;
+    let (size, digest) = (bytes.size, hex(bytes.hasher));
     let kind = if is_executable(&meta) { Kind::Executable } else { Kind::Plain };
     Ok(Some(Entry { path: path.into(), kind, sha256: digest, size }))
 }
@@ -180,8 +173,14 @@ pub fn pack(project: &Path, tree: &Tree, paths: &[String]) -> Result<tempfile::N
             Kind::Plain | Kind::Executable => {
                 header.set_size(entry.size);
                 header.set_mode(if entry.kind == Kind::Executable { 0o755 } else { 0o644 });
-                let bytes = File::open(&full).map_err(changed)?.take(entry.size);
-                archive.append_data(&mut header, &entry.path, bytes).map_err(changed)?;
+                // Hashed again on its way: between the plan and now an editor may have saved.
+                let file = File::open(&full).map_err(changed)?;
+                let mut bytes = Hashing { inner: file.take(entry.size), hasher: Sha256::new(), size: 0 };
+                archive.append_data(&mut header, &entry.path, &mut bytes).map_err(changed)?;
+                if bytes.size != entry.size || hex(bytes.hasher) != entry.sha256 {
+                    return Err(Failure::failed(format!("{} changed while ship was deploying", entry.path))
+                        .hint("nothing was changed on the server; run it again"));
+                }
             }
         }
     }
@@ -189,6 +188,26 @@ pub fn pack(project: &Path, tree: &Tree, paths: &[String]) -> Result<tempfile::N
     let mut buffer = gzip.finish().map_err(failed)?;
     buffer.flush().map_err(failed)?;
     buffer.into_inner().map_err(|error| failed(error.into_error()))
+}
+
+/// Takes the digest of what is read through it.
+struct Hashing<R> {
+    inner: R,
+    hasher: Sha256,
+    size: u64,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.hasher.update(buffer.get(..read).unwrap_or_default());
+        self.size += read as u64;
+        Ok(read)
+    }
+}
+
+fn hex(hasher: Sha256) -> String {
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What git says of the project.

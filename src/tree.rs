@@ -78,6 +78,11 @@ impl Tree {
         &self.entries
     }
 
+    /// One line a file.
+    pub fn manifest(&self) -> &str {
+        &self.manifest
+    }
+
     /// The digest of everything.
     pub fn digest(&self) -> &str {
         &self.digest

@@ -9,8 +9,14 @@ exec >>journal 2>&1 </dev/null
 say() { printf '\036%s\t%s\n' "$(date +%s%3N)" "$*"; }
 exec 9>>../../lock
 if ! flock -w 2 9; then say 'end busy'; exit 75; fi
-if [ "$(cat ../../generation 2>/dev/null || echo 0)" != "$2" ]; then say 'end stale'; exit 75; fi
-echo "$(($2 + 1))" >../../generation
+seen=$(cat ../../generation 2>/dev/null)
+if [ "${seen:-0}" != "$2" ]; then say 'end stale'; exit 75; fi
+if ! { echo "$(($2 + 1))" >../../generation.new && mv ../../generation.new ../../generation; }; then say 'end 74'; exit 74; fi
+# Commands that run as the site end with this unit.
+app=${1#/var/lib/ship/}
+export SHIP_UNIT="ship-${app%%/*}-${1##*/}.service"
+# Units that must still be restarted or reloaded if this stops half-way: what they read will look unchanged then.
+if [ -s pending ]; then cat pending >>../../pending; sync ../../pending; fi
 printf '%s\t%s\t%s\n' "${1##*/}" "$3" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >../../applying
 say "begin $$"
 while IFS= read -r step; do
@@ -22,4 +28,5 @@ while IFS= read -r step; do
 done <order
 rm -rf steps data before upload upload.part upload.failed
 rm -f ../../applying
+[ "${rc:-0}" -ne 0 ] || rm -f ../../pending
 say "end ${rc:-0}"

@@ -20,7 +20,14 @@ use crate::nearest::nearest;
 use crate::project::{Project, ProjectError, Root, is_dotted, join, parse_version};
 
 /// Names that are users, groups, databases or services of a Debian server already.
-const TAKEN: [&str; 24] = [
+const TAKEN: [&str; 31] = [
+    "cron",
+    "getty",
+    "postgresql",
+    "ssh",
+    "systemd",
+    "user",
+    "user-runtime-dir",
     "adm",
     "admin",
     "backup",

@@ -33,6 +33,8 @@ pub struct App {
     pub active: BTreeMap<String, Instance>,
     /// Instances that start at boot.
     pub enabled: BTreeSet<String>,
+    /// Units that an interrupted apply should still have started, restarted or reloaded.
+    pub pending: BTreeSet<String>,
 }
 
 /// A running instance of a process.
@@ -124,6 +126,7 @@ pub fn script(app: &str, tree: &str) -> Script {
 ( cd "$state" 2>/dev/null || exit 0
 if [ -e lock ] && ! flock -n -s lock true; then printf 'applying\t%s\n' "$(cat applying 2>/dev/null)"; fi
 [ ! -e generation ] || printf 'generation\t%s\n' "$(cat generation)"
+[ ! -e pending ] || sed 's/^/pending\t/' pending
 tail -n 200 releases.jsonl 2>/dev/null | sed 's/^/release\t/'
 cd releases 2>/dev/null && {
   grep -s '' v*/tree v*/venv v*/config v*/recipe v*/answer.json | sed 's/^/build\t/'
@@ -163,10 +166,15 @@ pub fn parse(body: &str) -> Result<App, FactError> {
                     since: fields.next().unwrap_or_default(),
                 });
             }
-            "generation" => app.generation = value.parse().map_err(|_| bad())?,
+            // Empty after a power loss at the wrong moment.
+            "generation" => app.generation = value.parse().unwrap_or(0),
+            "pending" => {
+                app.pending.insert(value.into());
+            }
             // A line torn by a power loss must not stop every later deploy.
             "release" => app.releases.extend(serde_json::from_str::<Record>(value).ok()),
-            "build" => parse_build(&mut app.builds, value).ok_or_else(bad)?,
+            // Somebody's copy of a release folder is no release.
+            "build" => parse_build(&mut app.builds, value).unwrap_or_default(),
             "manifest" => {
                 app.manifest =
                     Some(unpack(value).ok_or_else(|| FactError::new("app", "the manifest is damaged"))?)

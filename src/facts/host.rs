@@ -41,6 +41,11 @@ impl Host {
     pub fn nominal_memory_mb(&self) -> u64 {
         self.memory_mb.div_ceil(256) * 256
     }
+
+    /// The host as templates see it: sized as it was sold, so that a new kernel's few KiB change no file.
+    pub fn nominal(&self) -> Self {
+        Self { memory_mb: self.nominal_memory_mb(), ..self.clone() }
+    }
 }
 
 /// Asks for [`Host`].

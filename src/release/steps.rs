@@ -48,7 +48,7 @@ impl Steps<'_> {
             r#"as_app() {
   systemd-run --quiet --collect --wait --pipe --service-type=exec --property=User="$app" --property=Group="$app" \
     --property=WorkingDirectory="$release$root" --property=EnvironmentFile="/etc/ship/$app/$n.env" \
-    --property=UMask=0022 -- "$@"
+    --property=UMask=0022 --property=BindsTo="$SHIP_UNIT" --property=After="$SHIP_UNIT" -- "$@"
 }
 "#,
         )
@@ -153,6 +153,7 @@ fi
 "#,
         )
         .cmd(install)
+        .line("sync -f \"$target\"")
         .line("touch \"$target/.ship-complete\"");
         let body = self.prelude().then(&inner);
         let script = self
@@ -256,26 +257,28 @@ start() {
   if ! systemctl restart "$1"; then
     echo "$1 does not start. Its last lines:"
     journalctl -q -o cat -n 40 -u "$1" --since "$began" 2>/dev/null | tail -n 40
-    systemctl stop "$1" 2>/dev/null || true
+    systemctl stop $started "$1" 2>/dev/null || true
     exit 1
   fi
+  started="$started $1"
 }
+started=
 began=$(date '+%F %T')
 # The socket must name a unit that exists before it can listen at all.
 [ -e "/etc/systemd/system/$app.socket.d/live.conf" ] || set_live "$n"
 systemctl daemon-reload
 systemctl enable --quiet --no-reload "$app.socket" 2>/dev/null || systemctl enable --quiet "$app.socket"
-start "$app@$n.service"
-set_live "$n"
-ln -sfn "$n.env" "/etc/ship/$app/.env.new" && mv -fT "/etc/ship/$app/.env.new" "/etc/ship/$app/live.env"
-ln -sfn "releases/$n" "$top/.current.new" && mv -fT "$top/.current.new" "$top/current"
 "#,
         ));
-        script = script.set("recipe", self.recipe).line("printf '%s\\n' \"$recipe\" >\"$state/recipe\"");
-        for name in config.workers.keys() {
-            script =
-                script.cmd(Cmd::new("start").arg(format!("{}-{name}@v{}.service", config.app, self.number)));
+        // Everything of the new release runs before anything points to it.
+        for unit in instances(config, self.number) {
+            script = script.cmd(Cmd::new("start").arg(unit));
         }
+        script = script
+            .line("set_live \"$n\"")
+            .line("ln -sfn \"releases/$n\" \"$top/.current.new\" && mv -fT \"$top/.current.new\" \"$top/current\"")
+            .set("recipe", self.recipe)
+            .line("printf '%s\\n' \"$recipe\" >\"$state/recipe\"");
         let mut keep = Cmd::new("set").arg("--");
         for unit in instances(config, self.number) {
             keep = keep.arg(unit);

@@ -118,6 +118,7 @@ impl Case {
         };
         self.facts.app.builds.insert(1, build);
         self.facts.app.current = Some(1);
+        self.facts.app.releases.push(Record { number: 1, ..code_record(&self.source) });
         self.facts.app.venvs.insert(venv);
         self.facts.app.config = parts;
         let instance = crate::facts::app::Instance { state: "active".into(), ..Default::default() };
@@ -144,6 +145,7 @@ fn a_first_release_brings_everything() {
     > upload v1                                            first release; 5 files, 166 B
     > install Python packages                              Python 3.11, requirements.txt
     > ask Django for its settings
+    > migrate the database
     ");
 }
 
@@ -161,6 +163,7 @@ fn a_changed_file_is_a_release_that_sends_it_alone() {
     > upload v2                                            mysite/views.py changed; 1 file, 3 B
         ~ mysite/views.py
     > ask Django for its settings
+    > migrate the database
     ");
 }
 
@@ -172,6 +175,7 @@ fn other_requirements_are_another_virtual_environment() {
     > upload v2                                            requirements changed
     > install Python packages                              Python 3.11, requirements.txt
     > ask Django for its settings
+    > migrate the database
     ");
 }
 
@@ -182,6 +186,7 @@ fn another_environment_is_a_release() {
     insta::assert_snapshot!(case.plan(), @r"
     > upload v2                                            config changed: TOKEN
     > ask Django for its settings
+    > migrate the database
     ");
 }
 
@@ -192,7 +197,8 @@ fn an_interrupted_release_is_finished_under_its_number() {
     let tree = Some(case.source.tree.digest().to_string());
     case.facts.app.builds.insert(2, Build { tree, ..Build::default() });
     insta::assert_snapshot!(case.plan(), @r"
-      > ask Django for its settings                          finishing an interrupted one
+    > ask Django for its settings                          finishing an interrupted one
+    > migrate the database
     ");
     assert_eq!(plan(&case.context(), &case.facts, &[]).unwrap().1.unwrap().number, 2);
 }
@@ -206,7 +212,28 @@ fn a_stopped_instance_is_started_again() {
     > start site.socket                                    is not running
     ~ unit site.socket                                     does not start at boot
     > start site@v1.service                                is not running
+    > record v1
     ");
+}
+
+#[test]
+fn another_release_on_the_socket_is_stopped_and_a_missing_record_made_up_for() {
+    let mut case = Case::new("").deployed();
+    let instance = crate::facts::app::Instance { state: "active".into(), ..Default::default() };
+    case.facts.app.active.insert("site@v9.service".into(), instance.clone());
+    case.facts.app.active.insert("site-other@v1.service".into(), instance);
+    case.facts.app.enabled.insert("site@v9.service".into());
+    case.facts.app.releases.clear();
+    insta::assert_snapshot!(case.plan(), @"");
+}
+
+#[test]
+fn units_put_back_by_the_same_plan_are_restarted() {
+    let case = Case::new("").deployed();
+    let file =
+        Change::new(ResourceId::new("file", "/etc/systemd/system/site@.service"), Action::Update, "", vec![]);
+    let (changes, _) = plan(&case.context(), &case.facts, &[file]).unwrap();
+    insta::assert_snapshot!(crate::plan::Plan { changes }.to_text(true), @"");
 }
 
 #[test]
@@ -258,22 +285,23 @@ fn the_switch_starts_the_new_before_it_stops_the_old() {
       if ! systemctl restart "$1"; then
         echo "$1 does not start. Its last lines:"
         journalctl -q -o cat -n 40 -u "$1" --since "$began" 2>/dev/null | tail -n 40
-        systemctl stop "$1" 2>/dev/null || true
+        systemctl stop $started "$1" 2>/dev/null || true
         exit 1
       fi
+      started="$started $1"
     }
+    started=
     began=$(date '+%F %T')
     # The socket must name a unit that exists before it can listen at all.
     [ -e "/etc/systemd/system/$app.socket.d/live.conf" ] || set_live "$n"
     systemctl daemon-reload
     systemctl enable --quiet --no-reload "$app.socket" 2>/dev/null || systemctl enable --quiet "$app.socket"
-    start "$app@$n.service"
-    set_live "$n"
-    ln -sfn "$n.env" "/etc/ship/$app/.env.new" && mv -fT "/etc/ship/$app/.env.new" "/etc/ship/$app/live.env"
-    ln -sfn "releases/$n" "$top/.current.new" && mv -fT "$top/.current.new" "$top/current"
-    recipe=940de0e5e662
-    printf '%s\n' "$recipe" >"$state/recipe"
+    start site@v2.service
     start site-worker@v2.service
+    set_live "$n"
+    ln -sfn "releases/$n" "$top/.current.new" && mv -fT "$top/.current.new" "$top/current"
+    recipe=ae4aa3fdac92
+    printf '%s\n' "$recipe" >"$state/recipe"
     set -- site@v2.service site-worker@v2.service
     systemctl enable --quiet --no-reload "$@"
     keep=" $* "

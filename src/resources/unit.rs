@@ -111,7 +111,11 @@ impl Resource for Unit {
             }
             Some(_) | None => {}
         }
+        let left = facts.app.pending.contains(&self.name);
         let changed = |prefixes: &[String]| {
+            if left && !prefixes.is_empty() {
+                return Some("left undone by an interrupted deploy".to_string());
+            }
             before
                 .iter()
                 .find(|change| prefixes.iter().any(|prefix| change.id.name.starts_with(prefix.as_str())))

@@ -54,4 +54,9 @@ from django.http.request import validate_host
 for host in [host for host in sys.argv[2:] if not settings.DEBUG and not validate_host(host, settings.ALLOWED_HOSTS)]:
     tell("the settings' ALLOWED_HOSTS refuses %s; let them read ALLOWED_HOSTS from the environment" % host)
 
+if static and not settings.STATIC_ROOT:
+    tell("the settings have no STATIC_ROOT, so nothing serves the static files; set STATIC_ROOT = BASE_DIR / \"staticfiles\"")
+if settings.MEDIA_ROOT and os.path.isabs(relative(settings.MEDIA_ROOT)):
+    tell("MEDIA_ROOT is %s, outside the project, where the site can't write" % settings.MEDIA_ROOT)
+
 print(json.dumps(answer, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
