@@ -1,6 +1,6 @@
 //! Reaching the server: what a connection is, what runs over it, and what it may ask the user.
 //!
-//! `ssh.rs` is the only file that knows russh; `command.rs`, `known_hosts.rs` and the parsers of `sshconfig.rs`
+//! `ssh.rs` and what is under it alone know russh; `command.rs`, `known_hosts.rs` and the parsers of `sshconfig.rs`
 //! are pure. Invariant: a script, a password and a payload travel on stdin only, never in argv, and nothing is
 //! sent to a server whose host key was not accepted.
 

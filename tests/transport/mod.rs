@@ -497,7 +497,9 @@ mod lines {
             let error =
                 tokio::time::timeout(Duration::from_secs(60), session.stream(exec, &mut on_output)).await;
             let error = error.expect("the run hangs").unwrap_err();
-            (error, since.unwrap().elapsed())
+            let took = since.unwrap().elapsed();
+            eprintln!("{signal} {took:?} {error}");
+            (error, took)
         })
     }
 
