@@ -168,10 +168,7 @@ mod tests {
             .set("who", "O'Hara & co")
             .cmd(Cmd::new("install").arg("-d").arg("/srv/a b/$HOME").raw("</dev/null"))
             .line("true");
-        assert_eq!(
-            script.text(),
-            "who=\"O'Hara & co\"\ninstall -d '/srv/a b/$HOME' </dev/null\ntrue\n"
-        );
+        assert_eq!(script.text(), "who=\"O'Hara & co\"\ninstall -d '/srv/a b/$HOME' </dev/null\ntrue\n");
     }
 
     #[test]

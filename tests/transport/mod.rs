@@ -374,11 +374,11 @@ mod terminal {
         let server = Server::start();
         let exe = std::env::current_exe().unwrap();
         let command = format!(
-            "stty -g; {} --exact transport::terminal::child --nocapture; echo; stty -g; read -r y; echo \"then $y\"",
+            "stty -g; {} --exact transport::terminal::child --include-ignored --nocapture; echo; stty -g; read -r y; echo \"then $y\"",
             exe.display()
         );
-        let mut child = Command::new("script")
-            .args(["-qec", &command, "/dev/null"])
+        let mut child = Command::new("timeout")
+            .args(["--foreground", "90", "script", "-qec", &command, "/dev/null"])
             .env("SHIP_TEST_TERMINAL", format!("{} {}", server.port, server.dir.path().display()))
             .env("SHELL", "/bin/sh")
             .stdin(Stdio::piped())
@@ -498,7 +498,6 @@ mod lines {
                 tokio::time::timeout(Duration::from_secs(60), session.stream(exec, &mut on_output)).await;
             let error = error.expect("the run hangs").unwrap_err();
             let took = since.unwrap().elapsed();
-            eprintln!("{signal} {took:?} {error}");
             (error, took)
         })
     }
