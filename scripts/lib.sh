@@ -55,7 +55,8 @@ apt_uris() {
 debian_mirror() {
     local uri
     uri=$(apt_uris | grep -E '^https?://.*/debian/?$' | head -n 1 || true)
-    uri=${uri:-https://deb.debian.org/debian}
+    uri=${SHIP_TESTBED_MIRROR:-$uri}
+    [[ -n $uri ]] || die "this machine's apt sources name no Debian mirror; set SHIP_TESTBED_MIRROR=URL"
     printf '%s\n' "${uri%/}"
 }
 
