@@ -135,10 +135,7 @@ impl Desired {
         let app = &config.app;
         let home = format!("/srv/{app}");
         let text = |text: &str| Value::from(text);
-        let root = match config.django.root.as_str() {
-            "." | "" => String::new(),
-            root => format!("/{root}"),
-        };
+        let root = config.django.suffix();
         let workers: Vec<Value> = config
             .workers
             .iter()

@@ -60,6 +60,11 @@ impl Layout {
             .collect()
     }
 
+    /// What Django answered for a build.
+    fn answered(build: &Build) -> Option<Self> {
+        serde_json::from_str(build.answer.as_deref()?).ok()
+    }
+
     fn line(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
@@ -146,11 +151,7 @@ pub fn asks(config: &Config, tree: &Tree) -> Vec<Ask> {
 pub fn predicted_layout(app: &App, tree: &Tree) -> Layout {
     let pending = pending(app, tree).and_then(|number| app.builds.get(&number));
     let answers = [pending, app.live().map(|(_, build)| build)];
-    answers
-        .into_iter()
-        .flatten()
-        .find_map(|build| serde_json::from_str(build.answer.as_deref()?).ok())
-        .unwrap_or_else(Layout::usual)
+    answers.into_iter().flatten().find_map(Layout::answered).unwrap_or_else(Layout::usual)
 }
 
 /// An unfinished release with exactly these files.
@@ -274,11 +275,7 @@ pub fn config_change(context: &Context<'_>, facts: &Facts, what: &str) -> Result
     let app = &facts.app;
     let Some((live, build)) = app.live() else { return Ok(Vec::new()) };
     check_secrets(context.config, app)?;
-    let layout = build
-        .answer
-        .as_deref()
-        .and_then(|answer| serde_json::from_str(answer).ok())
-        .unwrap_or_else(Layout::usual);
+    let layout = Layout::answered(build).unwrap_or_else(Layout::usual);
     let record = app.releases.iter().rev().find(|record| record.number == live);
     let record = Record {
         number: app.next_number(),

@@ -10,7 +10,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Failure;
-use crate::resources::file::sha256;
+use crate::resources::file::{hex, sha256};
 use crate::tree::{Entry, Kind, Tree};
 
 /// What never belongs to a release, wherever it lies.
@@ -134,7 +134,7 @@ fn entry(project: &Path, path: &str) -> Result<Option<Entry>, Failure> {
     let file = File::open(&full).map_err(failed)?;
     let mut bytes = Hashing { inner: file, hasher: Sha256::new(), size: 0 };
     std::io::copy(&mut bytes, &mut std::io::sink()).map_err(failed)?;
-    let (size, digest) = (bytes.size, hex(bytes.hasher));
+    let (size, digest) = (bytes.size, hex(&bytes.hasher.finalize()));
     let kind = if is_executable(&meta) { Kind::Executable } else { Kind::Plain };
     Ok(Some(Entry { path: path.into(), kind, sha256: digest, size }))
 }
@@ -177,7 +177,7 @@ pub fn pack(project: &Path, tree: &Tree, paths: &[String]) -> Result<tempfile::N
                 let file = File::open(&full).map_err(changed)?;
                 let mut bytes = Hashing { inner: file.take(entry.size), hasher: Sha256::new(), size: 0 };
                 archive.append_data(&mut header, &entry.path, &mut bytes).map_err(changed)?;
-                if bytes.size != entry.size || hex(bytes.hasher) != entry.sha256 {
+                if bytes.size != entry.size || hex(&bytes.hasher.finalize()) != entry.sha256 {
                     return Err(Failure::failed(format!("{} changed while ship was deploying", entry.path))
                         .hint("nothing was changed on the server; run it again"));
                 }
@@ -204,10 +204,6 @@ impl<R: Read> Read for Hashing<R> {
         self.size += read as u64;
         Ok(read)
     }
-}
-
-fn hex(hasher: Sha256) -> String {
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What git says of the project.

@@ -24,10 +24,7 @@ pub async fn run(workspace: Workspace, words: &[String], ui: &Arc<Ui>) -> Result
 
 /// systemd sets up the same environment as for the site itself. Exit code 128 + n stands for signal n.
 fn run_script(config: &Config, words: &[String], terminal: bool) -> Script {
-    let root = match config.django.root.as_str() {
-        "." | "" => String::new(),
-        root => format!("/{root}"),
-    };
+    let root = config.django.suffix();
     // systemd replaces variables in arguments; that is the shell's work, if anyone's. `$$` is its `$`.
     let words: Vec<String> = words.iter().map(|word| word.replace('$', "$$")).collect();
     let command = match words.as_slice() {

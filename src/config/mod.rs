@@ -267,6 +267,16 @@ pub struct Django {
     pub health: String,
 }
 
+impl Django {
+    /// The folder of `manage.py` as the end of a path: empty for the top, else with a slash in front.
+    pub fn suffix(&self) -> String {
+        match self.root.as_str() {
+            "." | "" => String::new(),
+            root => format!("/{root}"),
+        }
+    }
+}
+
 /// Which database the site has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Database {

@@ -13,18 +13,10 @@ pub struct Unit {
     pub active: bool,
     /// `active`, `failed`, `inactive` …
     pub active_state: String,
-    /// `running`, `exited`, `dead` …
-    pub sub_state: String,
     /// `enabled`, `disabled`, `static` …
     pub file_state: String,
     /// Whether its file changed since systemd read it.
     pub needs_reload: bool,
-    /// When it became active, as systemd writes it.
-    pub since: String,
-    /// How often systemd restarted it.
-    pub restarts: u32,
-    /// Memory in bytes, if accounted.
-    pub memory: Option<u64>,
 }
 
 /// Asks for units, in order.
@@ -35,7 +27,7 @@ pub fn script(names: &[&str]) -> Script {
     Script::new().cmd(
         Cmd::new("systemctl")
             .arg("show")
-            .arg("--property=LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,ActiveEnterTimestamp,NRestarts,MemoryCurrent")
+            .arg("--property=LoadState,ActiveState,UnitFileState,NeedDaemonReload")
             .arg("--")
             .args(names)
             .raw("2>/dev/null"),
@@ -55,11 +47,7 @@ fn parse_block(block: &str) -> Unit {
         loaded: text("LoadState") == "loaded",
         active: matches!(active_state.as_str(), "active" | "activating" | "reloading"),
         active_state,
-        sub_state: text("SubState"),
         file_state: text("UnitFileState"),
         needs_reload: text("NeedDaemonReload") == "yes",
-        since: text("ActiveEnterTimestamp"),
-        restarts: text("NRestarts").parse().unwrap_or(0),
-        memory: text("MemoryCurrent").parse().ok().filter(|bytes| *bytes != u64::MAX),
     }
 }

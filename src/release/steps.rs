@@ -30,10 +30,7 @@ impl Steps<'_> {
     /// Variables that every step uses; all paths follow from them.
     fn prelude(&self) -> Script {
         let config = self.context.config;
-        let root = match config.django.root.as_str() {
-            "." | "" => String::new(),
-            root => format!("/{root}"),
-        };
+        let root = config.django.suffix();
         Script::new()
             .set("app", &config.app)
             .set("n", format!("v{}", self.number))
