@@ -5,8 +5,10 @@
 pub mod apply;
 pub mod assets;
 pub mod cli;
+pub mod cloud;
 pub mod commands;
 pub mod config;
+pub mod dns;
 pub mod engine;
 pub mod error;
 pub mod facts;

@@ -122,6 +122,12 @@ fn environments<'n>(root: &'n Node, problems: &mut Vec<Problem>) -> Vec<(&'n str
                 node.path
             )));
         }
+        if name == "default" {
+            problems.push(
+                blame(format!("`{}`: `default` is the name of what is outside the environments", node.path))
+                    .hint("such as `production`"),
+            );
+        }
         match &node.kind {
             Kind::Map(_) => environments.push((name.as_str(), node)),
             Kind::Scalar { .. } | Kind::List(_) => problems.push(
@@ -170,6 +176,8 @@ pub struct Config {
     pub server: Server,
     /// Names the site answers to; empty means any.
     pub domains: Vec<String>,
+    /// The domains' records.
+    pub dns: Dns,
     /// The Python the project wants.
     pub python: PythonWish,
     /// Where Django is.
@@ -197,6 +205,89 @@ pub enum Server {
     Ssh(SshServer),
     /// A local virtual machine.
     Vagrant(VagrantServer),
+    /// A droplet at DigitalOcean.
+    DigitalOcean(DigitalOceanServer),
+    /// An instance of Amazon EC2.
+    Ec2(Ec2Server),
+}
+
+/// What servers of every cloud have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloudServer {
+    /// The size as the cloud calls it: `s-1vcpu-1gb`, `t3.small`.
+    pub size: String,
+    /// `debian-12` and the like, or the cloud's own name of an image.
+    pub image: String,
+    /// Login name of the user who deploys.
+    pub user: String,
+    /// Private key file; `None` takes the agent's or the usual files.
+    pub key: Option<String>,
+    /// Networks in CIDR notation from which SSH may be reached.
+    pub ssh_from: Vec<String>,
+    /// Whether the server keeps its address when it is replaced: a reserved or elastic IP.
+    pub fixed_address: bool,
+    /// Size of a volume of its own for the site's data in GiB, if there is to be one.
+    pub volume_gb: Option<u32>,
+}
+
+/// A droplet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DigitalOceanServer {
+    /// What every cloud has.
+    pub common: CloudServer,
+    /// Region, `fra1`.
+    pub region: String,
+    /// DigitalOcean's metrics agent.
+    pub monitoring: bool,
+    /// Whether the droplet has an IPv6 address.
+    pub ipv6: bool,
+    /// DigitalOcean's own weekly backups, which cost extra.
+    pub backups: bool,
+    /// UUID of a VPC; `None` is the region's default.
+    pub vpc: Option<String>,
+    /// Name or UUID of the project it is shown under.
+    pub project: Option<String>,
+    /// Further tags.
+    pub tags: Vec<String>,
+}
+
+/// An instance of EC2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ec2Server {
+    /// What every cloud has.
+    pub common: CloudServer,
+    /// Region; `None` is the environment's or the profile's.
+    pub region: Option<String>,
+    /// Size of the root disk in GiB.
+    pub disk_gb: u32,
+    /// Id of the VPC; `None` is the default one.
+    pub vpc: Option<String>,
+    /// Id of the subnet; `None` is one of the VPC's public ones.
+    pub subnet: Option<String>,
+    /// Whether EC2 refuses to terminate it.
+    pub termination_protection: bool,
+    /// Further tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Who tells the world where the domains are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DnsHost {
+    /// DigitalOcean.
+    DigitalOcean,
+    /// Amazon Route 53.
+    Route53,
+}
+
+/// How the domains' records are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// Where the zones are; `None` leaves the records to the user.
+    pub host: Option<DnsHost>,
+    /// Seconds that resolvers may keep an answer.
+    pub ttl_s: u32,
+    /// Whether a zone that is missing is made.
+    pub create_zone: bool,
 }
 
 /// How to reach an existing host. What is `None` is left to `~/.ssh/config`.

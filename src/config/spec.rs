@@ -28,6 +28,8 @@ pub struct Spec {
     /// Host names that the site answers to, the main one first. Default: any name.
     #[schemars(example = ["library.example.com", "www.library.example.com"])]
     pub domains: Option<Vec<String>>,
+    /// Where the domains' records are kept. Default: none, and `ship up` says which records to set.
+    pub dns: Option<DnsSpec>,
     /// Python version, in quotes: without them, YAML tools read 3.10 as 3.1. Default: runtime.txt,
     /// .python-version, or the distribution's Python.
     #[schemars(with = "Option<PythonText>")]
@@ -63,7 +65,7 @@ pub struct Spec {
     pub environments: Option<BTreeMap<String, IgnoredAny>>,
 }
 
-/// Where the site runs: `provider: ssh` for a host you have, `provider: vagrant` for a local machine.
+/// Where the site runs: `digitalocean` and `ec2` make a server, `ssh` takes a host you have, `vagrant` a local machine.
 // The name's `@` asks the reader in `de` for a variant named by the key `provider`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename = "@provider", rename_all = "lowercase")]
@@ -73,6 +75,138 @@ pub enum ServerSpec {
     Ssh(SshSpec),
     /// A local virtual machine or container, run by Vagrant.
     Vagrant(VagrantSpec),
+    /// A droplet, made at DigitalOcean with the token in DIGITALOCEAN_TOKEN.
+    DigitalOcean(DigitalOceanSpec),
+    /// An instance, made at Amazon EC2 with the credentials that every AWS tool takes.
+    Ec2(Ec2Spec),
+}
+
+/// A droplet at DigitalOcean.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DigitalOceanSpec {
+    /// Region.
+    #[schemars(example = &"fra1")]
+    pub region: String,
+    /// Size. Default: s-1vcpu-1gb.
+    #[schemars(example = &"s-1vcpu-2gb", extend("default" = "s-1vcpu-1gb"))]
+    pub size: Option<String>,
+    /// Image: debian-12, debian-13, ubuntu-22.04, ubuntu-24.04, or a slug of DigitalOcean's. Default: debian-12.
+    #[schemars(extend("default" = "debian-12"))]
+    pub image: Option<String>,
+    /// Login name of the user that is made on the server for deploying. Default: deploy.
+    #[schemars(extend("default" = "deploy"))]
+    pub user: Option<String>,
+    /// Your private key file; `~` is expanded. Default: the agent's first key, else the usual files in ~/.ssh.
+    #[schemars(example = &"~/.ssh/id_ed25519")]
+    pub key: Option<String>,
+    /// Networks from which SSH may be reached. Default: any.
+    #[schemars(example = ["203.0.113.0/24"])]
+    pub ssh_from: Option<Vec<String>>,
+    /// Whether the address stays when the droplet is replaced. Default: true.
+    #[schemars(extend("default" = true))]
+    pub reserved_ip: Option<bool>,
+    /// A volume for the site's data (database, media), in GiB. Default: none, the data is on the droplet's disk.
+    #[schemars(range(min = 1, max = 16384))]
+    pub volume: Option<u32>,
+    /// DigitalOcean's metrics agent, free of charge. Default: true.
+    #[schemars(extend("default" = true))]
+    pub monitoring: Option<bool>,
+    /// An IPv6 address, free of charge. Default: true.
+    #[schemars(extend("default" = true))]
+    pub ipv6: Option<bool>,
+    /// DigitalOcean's own weekly backups of the whole disk, at extra cost. Default: false.
+    #[schemars(extend("default" = false))]
+    pub backups: Option<bool>,
+    /// UUID of the VPC. Default: the region's default one.
+    pub vpc: Option<String>,
+    /// Name or UUID of the project that the droplet is shown under. Default: the account's default one.
+    pub project: Option<String>,
+    /// Further tags.
+    pub tags: Option<Vec<String>>,
+}
+
+/// An instance of Amazon EC2.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ec2Spec {
+    /// Region. Default: AWS_REGION or the profile's.
+    #[schemars(example = &"eu-central-1")]
+    pub region: Option<String>,
+    /// Instance type. Default: t3.small.
+    #[schemars(example = &"t4g.small", extend("default" = "t3.small"))]
+    pub size: Option<String>,
+    /// Image: debian-12, debian-13, ubuntu-22.04, ubuntu-24.04, or the id of an AMI. Default: debian-12.
+    #[schemars(extend("default" = "debian-12"))]
+    pub image: Option<String>,
+    /// Root disk in GiB, gp3 and encrypted. Default: 20.
+    #[schemars(range(min = 8, max = 16384), extend("default" = 20))]
+    pub disk: Option<u32>,
+    /// Login name of the user that is made on the server for deploying. Default: deploy.
+    #[schemars(extend("default" = "deploy"))]
+    pub user: Option<String>,
+    /// Your private key file; `~` is expanded. Default: the agent's first key, else the usual files in ~/.ssh.
+    #[schemars(example = &"~/.ssh/id_ed25519")]
+    pub key: Option<String>,
+    /// Networks from which SSH may be reached. Default: any.
+    #[schemars(example = ["203.0.113.0/24"])]
+    pub ssh_from: Option<Vec<String>>,
+    /// Whether the address stays when the instance is stopped or replaced. Default: true.
+    #[schemars(extend("default" = true))]
+    pub elastic_ip: Option<bool>,
+    /// A volume for the site's data (database, media), in GiB. Default: none, the data is on the root disk.
+    #[schemars(range(min = 1, max = 16384))]
+    pub volume: Option<u32>,
+    /// Id of the VPC. Default: the default one.
+    #[schemars(example = &"vpc-0abc")]
+    pub vpc: Option<String>,
+    /// Id of the subnet. Default: one of the VPC's.
+    #[schemars(example = &"subnet-0abc")]
+    pub subnet: Option<String>,
+    /// Whether EC2 refuses to terminate the instance. Default: false.
+    #[schemars(extend("default" = false))]
+    pub termination_protection: Option<bool>,
+    /// Further tags.
+    #[schemars(with = "Option<BTreeMap<String, String>>")]
+    pub tags: Option<BTreeMap<String, String>>,
+}
+
+/// Where the domains' records are kept, as a word or with settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsSpec {
+    /// Where the zone is.
+    pub provider: DnsProviderSpec,
+    /// Seconds that resolvers may keep an answer.
+    pub ttl: Option<u32>,
+    /// Whether a missing zone is made.
+    pub create_zone: Option<bool>,
+}
+
+/// Where the domains' zone is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DnsProviderSpec {
+    /// DigitalOcean, with the token in DIGITALOCEAN_TOKEN.
+    DigitalOcean,
+    /// Amazon Route 53, with the credentials that every AWS tool takes.
+    Route53,
+    /// Elsewhere: `ship up` says which records to set.
+    None,
+}
+
+/// The records' settings.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "DnsSettings")]
+struct DnsMap {
+    /// Where the zone is.
+    provider: DnsProviderSpec,
+    /// Seconds that resolvers may keep an answer. Default: 300.
+    #[schemars(range(min = 30, max = 86400), extend("default" = 300))]
+    ttl: Option<u32>,
+    /// Whether a zone that is missing is made. Default: false.
+    #[schemars(extend("default" = false))]
+    create_zone: Option<bool>,
 }
 
 /// An existing Debian or Ubuntu host.
@@ -222,6 +356,30 @@ impl<'de> Deserialize<'de> for ProcessesSpec {
     }
 }
 
+impl<'de> Deserialize<'de> for DnsSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WordOrMap;
+        impl<'de> Visitor<'de> for WordOrMap {
+            type Value = DnsSpec;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`digitalocean`, `route53` or `none`, or a map with `provider`")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<DnsSpec, E> {
+                let provider = DnsProviderSpec::deserialize(de::value::StrDeserializer::new(text))?;
+                Ok(DnsSpec { provider, ttl: None, create_zone: None })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<DnsSpec, A::Error> {
+                let map = DnsMap::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(DnsSpec { provider: map.provider, ttl: map.ttl, create_zone: map.create_zone })
+            }
+        }
+        deserializer.deserialize_any(WordOrMap)
+    }
+}
+
 impl<'de> Deserialize<'de> for Workers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct AutoOrNumber;
@@ -273,6 +431,18 @@ impl<'de> Deserialize<'de> for OneOrMany {
             }
         }
         deserializer.deserialize_any(TextOrList)
+    }
+}
+
+impl JsonSchema for DnsSpec {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Dns".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let word = generator.subschema_for::<DnsProviderSpec>();
+        let map = generator.subschema_for::<DnsMap>();
+        json_schema!({"anyOf": [word, map], "default": "none"})
     }
 }
 
@@ -338,8 +508,9 @@ impl JsonSchema for Variables {
 }
 
 /// Keys of later versions, or of what people know from elsewhere, with what to do instead.
-const ELSEWHERE: [(&str, &str); 12] = [
-    ("dns", "`dns` is not in this version yet: point the domains at the server yourself"),
+const ELSEWHERE: [(&str, &str); 13] = [
+    ("region", "did you mean `server: {region: …}`?"),
+    ("size", "did you mean `server: {size: …}`?"),
     ("tls", "`tls` is not in this version yet"),
     ("files", "`files` is not in this version yet"),
     ("provider", "did you mean `server: {provider: …}`?"),
@@ -360,17 +531,32 @@ impl Advice for SpecAdvice {
     fn unknown_key(&self, path: &str, node: &Node, key: &str) -> Option<String> {
         if path == "server" || path.ends_with(".server") {
             let provider = node.get("provider").and_then(Node::text)?;
-            let other = [("ssh", fields_of::<SshSpec>()), ("vagrant", fields_of::<VagrantSpec>())]
-                .into_iter()
-                .find(|(name, fields)| *name != provider && fields.contains(&key));
-            return match (other, key) {
-                (Some((name, _)), _) => {
-                    Some(format!("`{key}` belongs to `provider: {name}`; this server's is `{provider}`"))
+            let meant = match key {
+                "type" | "instance_type" | "flavor" => Some("size"),
+                "zone" | "availability_zone" => Some("region"),
+                "ami" | "slug" | "os" => Some("image"),
+                "elastic_ip" | "floating_ip" if provider == "digitalocean" => Some("reserved_ip"),
+                "reserved_ip" | "floating_ip" if provider == "ec2" => Some("elastic_ip"),
+                _ => None,
+            };
+            if let (Some(meant), "digitalocean" | "ec2") = (meant, provider) {
+                return Some(format!("did you mean `{meant}`?"));
+            }
+            let other = [
+                ("ssh", fields_of::<SshSpec>()),
+                ("vagrant", fields_of::<VagrantSpec>()),
+                ("digitalocean", fields_of::<DigitalOceanSpec>()),
+                ("ec2", fields_of::<Ec2Spec>()),
+            ]
+            .into_iter()
+            .filter(|(name, fields)| *name != provider && fields.contains(&key))
+            .map(|(name, _)| format!("`provider: {name}`"))
+            .collect::<Vec<_>>();
+            return match other.as_slice() {
+                [] => None,
+                names => {
+                    Some(format!("`{key}` belongs to {}; this server's is `{provider}`", names.join(" and ")))
                 }
-                (None, "region" | "size" | "image" | "zone" | "ami") => {
-                    Some(format!("`{key}` belongs to cloud servers, which are not in this version yet"))
-                }
-                (None, _) => None,
             };
         }
         if path.is_empty() {
@@ -383,13 +569,15 @@ impl Advice for SpecAdvice {
         let last = path.rsplit('.').next().unwrap_or_default();
         match (last, key) {
             ("", "server") => Some(
-                "say where the site runs: `server: {provider: ssh, host: 203.0.113.7}`, or \
-                 `server: {provider: vagrant}` for a local machine"
+                "say where the site runs: `server: {provider: digitalocean, region: fra1}`, `{provider: ec2}`, \
+                 `{provider: ssh, host: 203.0.113.7}` for a host you have, or `{provider: vagrant}` for a local machine"
                     .to_owned(),
             ),
             ("server", "provider") => Some(
-                "`provider: ssh` for a host you have, `provider: vagrant` for a local machine".to_owned(),
+                "`digitalocean` or `ec2` make a server, `ssh` is for a host you have, `vagrant` for a local machine"
+                    .to_owned(),
             ),
+            ("server", "region") => Some("such as `region: fra1`; DigitalOcean's regions: https://docs.digitalocean.com/platform/regional-availability/".to_owned()),
             ("server", "host") => Some("a host name, an address, or an alias of ~/.ssh/config".to_owned()),
             (_, _) => None,
         }
@@ -398,9 +586,10 @@ impl Advice for SpecAdvice {
     fn bad_value(&self, path: &str, node: &Node) -> Option<String> {
         let mut names = path.rsplit('.');
         match (names.next().unwrap_or_default(), names.next().unwrap_or_default(), node.text()) {
-            ("provider", "server", Some("digitalocean" | "ec2")) => {
-                Some("not in this version yet; ssh and vagrant are".to_owned())
-            }
+            ("provider", "server", Some("do")) => Some("did you mean `digitalocean`?".to_owned()),
+            ("provider", "server", Some("aws" | "amazon")) => Some("did you mean `ec2`?".to_owned()),
+            ("dns", _, Some("aws" | "ec2")) => Some("did you mean `route53`?".to_owned()),
+            ("dns", _, Some("do")) => Some("did you mean `digitalocean`?".to_owned()),
             ("server", _, Some(_)) => Some("such as `server: {provider: ssh, host: 203.0.113.7}`".to_owned()),
             ("web", "processes", Some(_)) => Some(
                 "ship runs gunicorn itself; `web` takes its settings: `web: {workers: auto, timeout: 30}`"

@@ -4,17 +4,18 @@
 //! template without asking again what it may hold.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use super::error::Problem;
 use super::spec::{
-    DatabaseSpec, DjangoSpec, OneOrMany, ProcessesSpec, ServerSpec, Spec, SshSpec, VagrantProviderSpec,
-    VagrantSpec, Workers,
+    DatabaseSpec, DigitalOceanSpec, DjangoSpec, DnsProviderSpec, DnsSpec, Ec2Spec, OneOrMany, ProcessesSpec,
+    ServerSpec, Spec, SshSpec, VagrantProviderSpec, VagrantSpec, Workers,
 };
 use super::yaml::Node;
 use super::{
-    Config, Database, Defaults, Django, PlaybookRef, PythonWish, Server, SshServer, VagrantProvider,
-    VagrantServer, Web,
+    CloudServer, Config, Database, Defaults, DigitalOceanServer, Django, Dns, DnsHost, Ec2Server,
+    PlaybookRef, PythonWish, Server, SshServer, VagrantProvider, VagrantServer, Web,
 };
 use crate::nearest::nearest;
 use crate::project::{Project, ProjectError, Root, is_dotted, join, parse_version};
@@ -93,6 +94,7 @@ pub(super) fn validate(spec: Spec, root: &Node, around: &Around<'_>) -> (Option<
     let app = check.app(spec.app, around);
     let server = check.server(spec.server);
     let domains = check.domains(spec.domains.unwrap_or_default());
+    let dns = check.dns(spec.dns, &domains, &server);
     let python = check.python(spec.python, around);
     let playbooks = check.playbooks(spec.playbooks.unwrap_or_default(), around);
     let keep_releases = check.number(&["keep"], spec.keep, 5, 2..=100, "releases");
@@ -102,6 +104,7 @@ pub(super) fn validate(spec: Spec, root: &Node, around: &Around<'_>) -> (Option<
         environment: around.environment.map(str::to_owned),
         server,
         domains,
+        dns,
         python,
         django,
         database,
@@ -113,6 +116,40 @@ pub(super) fn validate(spec: Spec, root: &Node, around: &Around<'_>) -> (Option<
         keep_releases,
     });
     (config, check.problems)
+}
+
+/// What the specs of both clouds have in common.
+struct CloudSpec {
+    size: String,
+    image: Option<String>,
+    user: Option<String>,
+    key: Option<String>,
+    ssh_from: Option<Vec<String>>,
+    fixed_address: Option<bool>,
+    volume_gb: Option<u32>,
+}
+
+/// A network in CIDR notation, as clouds write it back: host bits cleared, an address alone as `/32` or `/128`.
+fn network(text: &str) -> Result<String, String> {
+    let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+    let bad = || format!("`{text}` is not a network such as 203.0.113.0/24");
+    let address: IpAddr = address.parse().map_err(|_| bad())?;
+    let width = if address.is_ipv4() { 32 } else { 128 };
+    let bits = bits.map_or(Ok(width), |bits| bits.parse::<u32>().map_err(|_| bad()))?;
+    if bits > width {
+        return Err(bad());
+    }
+    let address = match address {
+        IpAddr::V4(address) => {
+            let mask = u32::MAX.checked_shl(width - bits).unwrap_or(0);
+            IpAddr::from(std::net::Ipv4Addr::from(u32::from(address) & mask))
+        }
+        IpAddr::V6(address) => {
+            let mask = u128::MAX.checked_shl(width - bits).unwrap_or(0);
+            IpAddr::from(std::net::Ipv6Addr::from(u128::from(address) & mask))
+        }
+    };
+    Ok(format!("{address}/{bits}"))
 }
 
 fn database(spec: DatabaseSpec) -> Database {
@@ -209,7 +246,154 @@ impl Check<'_> {
         match spec {
             ServerSpec::Ssh(ssh) => Server::Ssh(self.ssh(ssh)),
             ServerSpec::Vagrant(vagrant) => Server::Vagrant(self.vagrant(vagrant)),
+            ServerSpec::DigitalOcean(droplet) => Server::DigitalOcean(self.digitalocean(droplet)),
+            ServerSpec::Ec2(instance) => Server::Ec2(self.ec2(instance)),
         }
+    }
+
+    fn digitalocean(&mut self, spec: DigitalOceanSpec) -> DigitalOceanServer {
+        self.word(&["server", "region"], &spec.region, "the region");
+        for (key, text) in [("vpc", &spec.vpc), ("project", &spec.project)] {
+            if text.as_ref().is_some_and(|text| text.trim().is_empty()) {
+                self.value(&["server", key], format!("the {key} is empty"), []);
+            }
+        }
+        let tags = spec.tags.unwrap_or_default();
+        for (index, tag) in tags.iter().enumerate() {
+            let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_');
+            if tag.is_empty() || tag.len() > 255 || !tag.chars().all(good) {
+                self.value(
+                    &["server", "tags", &index.to_string()],
+                    "a tag of DigitalOcean's is letters, digits, colons, dashes and underscores",
+                    [],
+                );
+            } else if tag == "ship" || tag.starts_with("ship:") {
+                self.value(
+                    &["server", "tags", &index.to_string()],
+                    "tags that start with `ship` are ship's own",
+                    [],
+                );
+            }
+        }
+        let written = CloudSpec {
+            size: spec.size.unwrap_or_else(|| "s-1vcpu-1gb".to_owned()),
+            image: spec.image,
+            user: spec.user,
+            key: spec.key,
+            ssh_from: spec.ssh_from,
+            fixed_address: spec.reserved_ip,
+            volume_gb: spec.volume,
+        };
+        DigitalOceanServer {
+            common: self.cloud(written),
+            region: spec.region,
+            monitoring: spec.monitoring.unwrap_or(true),
+            ipv6: spec.ipv6.unwrap_or(true),
+            backups: spec.backups.unwrap_or(false),
+            vpc: spec.vpc,
+            project: spec.project,
+            tags,
+        }
+    }
+
+    fn ec2(&mut self, spec: Ec2Spec) -> Ec2Server {
+        for (key, text) in [("region", &spec.region), ("vpc", &spec.vpc), ("subnet", &spec.subnet)] {
+            if let Some(text) = text {
+                self.word(&["server", key], text, &format!("the {key}"));
+            }
+        }
+        let tags = spec.tags.unwrap_or_default();
+        for (key, value) in &tags {
+            if key.is_empty() || key.chars().count() > 128 || value.chars().count() > 256 {
+                self.value(
+                    &["server", "tags", key],
+                    "a tag of AWS has at most 128 characters, its value 256",
+                    [],
+                );
+            } else if key.starts_with("aws:") || key == "Name" || key.starts_with("ship") {
+                self.value(&["server", "tags", key], "this tag is AWS's or ship's own", []);
+            }
+        }
+        let disk_gb = self.number(&["server", "disk"], spec.disk, 20, 8..=16_384, "GiB");
+        let written = CloudSpec {
+            size: spec.size.unwrap_or_else(|| "t3.small".to_owned()),
+            image: spec.image,
+            user: spec.user,
+            key: spec.key,
+            ssh_from: spec.ssh_from,
+            fixed_address: spec.elastic_ip,
+            volume_gb: spec.volume,
+        };
+        Ec2Server {
+            common: self.cloud(written),
+            region: spec.region,
+            disk_gb,
+            vpc: spec.vpc,
+            subnet: spec.subnet,
+            termination_protection: spec.termination_protection.unwrap_or(false),
+            tags,
+        }
+    }
+
+    fn cloud(&mut self, spec: CloudSpec) -> CloudServer {
+        let image = spec.image.unwrap_or_else(|| "debian-12".to_owned());
+        self.word(&["server", "size"], &spec.size, "the size");
+        self.word(&["server", "image"], &image, "the image");
+        let user = spec.user.unwrap_or_else(|| "deploy".to_owned());
+        if user == "root" {
+            self.value(
+                &["server", "user"],
+                "root does not log in to servers that ship makes",
+                ["leave it out: a user `deploy` with sudo is made".to_owned()],
+            );
+        } else if !is_name(&user) {
+            self.value(&["server", "user"], format!("`{user}` is not a login name"), []);
+        }
+        if spec.key.as_ref().is_some_and(|key| key.is_empty() || key.contains(char::is_control)) {
+            self.value(&["server", "key"], "not a file name", []);
+        }
+        let volume_gb = spec
+            .volume_gb
+            .map(|size| self.number(&["server", "volume"], Some(size), size, 1..=16_384, "GiB"));
+        let written = spec.ssh_from.unwrap_or_else(|| vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()]);
+        if written.is_empty() {
+            self.value(&["server", "ssh_from"], "nobody could log in, not even ship", []);
+        }
+        let mut ssh_from = Vec::new();
+        for (index, text) in written.iter().enumerate() {
+            match network(text) {
+                Ok(network) => ssh_from.push(network),
+                Err(problem) => self.value(&["server", "ssh_from", &index.to_string()], problem, []),
+            }
+        }
+        ssh_from.sort();
+        ssh_from.dedup();
+        CloudServer {
+            size: spec.size,
+            image,
+            user,
+            key: spec.key,
+            ssh_from,
+            fixed_address: spec.fixed_address.unwrap_or(true),
+            volume_gb,
+        }
+    }
+
+    fn dns(&mut self, spec: Option<DnsSpec>, domains: &[String], server: &Server) -> Dns {
+        let Some(spec) = spec else { return Dns { host: None, ttl_s: 300, create_zone: false } };
+        let host = match spec.provider {
+            DnsProviderSpec::DigitalOcean => Some(DnsHost::DigitalOcean),
+            DnsProviderSpec::Route53 => Some(DnsHost::Route53),
+            DnsProviderSpec::None => None,
+        };
+        if host.is_some() && domains.is_empty() {
+            self.key(&["dns"], "there are no `domains` to keep records of", []);
+        }
+        if host.is_some() && matches!(server, Server::Vagrant(_)) {
+            self.key(&["dns"], "a Vagrant machine has no address that others could reach", []);
+        }
+        let ttl_s = self.number(&["dns", "ttl"], spec.ttl, 300, 30..=86_400, "seconds");
+        Dns { host, ttl_s, create_zone: spec.create_zone.unwrap_or(false) }
     }
 
     fn ssh(&mut self, spec: SshSpec) -> SshServer {

@@ -1,5 +1,7 @@
 //! Where servers come from: one file a provider. Each answers with an address to connect to.
 
+pub mod cloud;
+pub mod error;
 pub mod ssh;
 pub mod vagrant;
 
@@ -40,6 +42,7 @@ pub async fn connect(place: &Place<'_>, ui: &Arc<Ui>) -> Result<(Session, String
             let (session, endpoint) = vagrant::connect(place, server, ui).await?;
             Ok((session, vagrant::site(place, &authority(&endpoint.host))))
         }
+        Server::DigitalOcean(_) | Server::Ec2(_) => Err(Failure::failed("not there yet")),
     }
 }
 
