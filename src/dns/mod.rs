@@ -2,6 +2,8 @@
 //!
 //! Invariant: only A and AAAA records of exactly the site's own names are ever changed.
 
+pub mod digitalocean;
+
 use std::collections::BTreeSet;
 use std::fmt;
 

@@ -1,6 +1,7 @@
 //! Where servers come from: one file a provider. Each answers with an address to connect to.
 
 pub mod cloud;
+pub mod digitalocean;
 pub mod error;
 pub mod ssh;
 pub mod vagrant;
