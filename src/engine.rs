@@ -15,10 +15,11 @@ use crate::apply::{Bundle, End, Event, JournalReader, Launch, attach_script, bun
 use crate::assets::{Asset, Assets, template_failure};
 use crate::config::{Config, Database, PlaybookRef};
 use crate::error::Failure;
+use crate::facts::host::Host;
 use crate::facts::{self, Ask, Facts};
 use crate::plan::Plan;
 use crate::playbook::{self, PlaybookError, Templates, Vars};
-use crate::release::{self, Context, Layout, Release, ReleaseError, Source};
+use crate::release::{self, Context, Layout, Release, ReleaseError, Source, secret_file};
 use crate::resources::{self, DiffError, Resource};
 use crate::shell::Script;
 use crate::transport::{Exec, Flow, Session, Stdin, Stream};
@@ -96,6 +97,14 @@ impl Desired {
             changes.extend(release::finish(&context, facts, release).map_err(release_failure)?);
         }
         Ok(Planned { plan: Plan { changes }, release })
+    }
+
+    /// Compares with a server that is yet to be made, as far as it can be foretold.
+    pub fn plan_for_new(&self, host: Host) -> Result<Plan, Failure> {
+        let mut facts = Facts { host, ..Facts::default() };
+        // Secrets can be set only once there is a server; whether they are is asked then.
+        facts.app.config = self.config.secrets.iter().map(|name| (secret_file(name), String::new())).collect();
+        Ok(self.plan(&facts)?.plan)
     }
 
     /// Resources before the release is built, and those that depend on Django's answer.
@@ -279,9 +288,18 @@ enum Applied {
 }
 
 /// Makes it so: plans, asks, applies, verifies; as often as Django's answers make it necessary.
-pub async fn up(session: &Session, desired: &Desired, project: &Path, ui: &Ui) -> Result<Outcome, Failure> {
+///
+/// `agreed` is a plan that the user has seen and said yes to already.
+pub async fn up(
+    session: &Session,
+    desired: &Desired,
+    project: &Path,
+    agreed: Option<&Plan>,
+    ui: &Ui,
+) -> Result<Outcome, Failure> {
     let asks = desired.asks()?;
-    let mut confirmed = false;
+    let mut confirmed = agreed.is_some();
+    let mut shown = agreed;
     let mut outcome = Outcome::default();
     // A first deploy has two rounds, a redeploy one; more means that something never settles.
     for _ in 0..5 {
@@ -292,7 +310,9 @@ pub async fn up(session: &Session, desired: &Desired, project: &Path, ui: &Ui) -
             outcome.live = facts.app.current;
             return Ok(outcome);
         }
-        ui.plan(&planned.plan, ui.is_json() || ui.verbose());
+        if !shown.take().is_some_and(|shown| shown.same_changes(&planned.plan)) {
+            ui.plan(&planned.plan, ui.is_json() || ui.verbose());
+        }
         let only_release = planned.plan.changes.iter().all(|change| change.id.kind == "release");
         if !confirmed && !only_release && !ui.confirm("Apply this?")? {
             return Err(Failure::failed("nothing was changed"));
