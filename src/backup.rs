@@ -108,7 +108,8 @@ async fn fetch_one(
         Flow::Continue
     };
     let status = session.stream(Exec::as_root(script), &mut take).await;
-    let flushed = out.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|file| file.sync_all());
+    let flushed =
+        out.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|file| file.sync_all());
     let result = match (broken, flushed, status) {
         (Some(error), _, _) | (None, Err(error), _) => Err(failed(error)),
         (None, Ok(()), Ok(Some(0))) => Ok(true),

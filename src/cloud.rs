@@ -517,7 +517,20 @@ pub fn plan(wish: &Wish, found: &Found, quote: Option<&Quote>, replace: bool) ->
         }
     }
     let server_id = server.map(|server| &server.id);
+    let moved = replaced && replaces.iter().any(|reason| reason.starts_with("server.region:"));
     match (&found.address, wish.fixed_address) {
+        (Some(address), true) if moved => {
+            let why = "an address stays in its region".to_string();
+            step(
+                words.address,
+                &address.ip.to_string(),
+                Action::Remove,
+                why.clone(),
+                None,
+                Act::RemoveAddress,
+            );
+            step(words.address, &name, Action::Create, why, None, Act::AddAddress);
+        }
         (None, true) => {
             let why = "so that the address stays when the server doesn't".to_string();
             step(words.address, &name, Action::Create, why, None, Act::AddAddress);
@@ -672,3 +685,6 @@ impl ThingKind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,7 +103,8 @@ impl Desired {
     pub fn plan_for_new(&self, host: Host) -> Result<Plan, Failure> {
         let mut facts = Facts { host, ..Facts::default() };
         // Secrets can be set only once there is a server; whether they are is asked then.
-        facts.app.config = self.config.secrets.iter().map(|name| (secret_file(name), String::new())).collect();
+        facts.app.config =
+            self.config.secrets.iter().map(|name| (secret_file(name), String::new())).collect();
         Ok(self.plan(&facts)?.plan)
     }
 
