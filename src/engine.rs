@@ -41,6 +41,7 @@ pub struct Desired {
     assets: Assets,
     templates: Arc<Templates>,
     custom: Vec<Asset>,
+    volume: Option<String>,
 }
 
 /// What there is to do.
@@ -57,7 +58,12 @@ impl Desired {
         let templates = Arc::new(assets.templates()?);
         let custom = config.playbooks.iter().map(|reference| custom_playbook(project, reference, &assets));
         let custom = custom.collect::<Result<_, _>>()?;
-        Ok(Self { config, source, assets, templates, custom })
+        Ok(Self { config, source, assets, templates, custom, volume: None })
+    }
+
+    /// Says where the server finds the data volume: a path below `/dev`.
+    pub fn set_volume(&mut self, device: Option<String>) {
+        self.volume = device;
     }
 
     /// The configuration.
@@ -110,7 +116,11 @@ impl Desired {
 
     /// Resources before the release is built, and those that depend on Django's answer.
     fn resources(&self, vars: &Vars) -> Result<[Vec<Box<dyn Resource>>; 2], Failure> {
-        let mut before = self.builtin("base", vars)?;
+        let mut before = match self.volume {
+            Some(_) => self.builtin("volume", vars)?,
+            None => Vec::new(),
+        };
+        before.extend(self.builtin("base", vars)?);
         before.extend(self.builtin("python", vars)?);
         match self.config.database {
             Database::Postgres => before.extend(self.builtin("postgres", vars)?),
@@ -174,6 +184,8 @@ impl Desired {
             ("start_timeout_s".into(), Value::from(START_TIMEOUT_S)),
             ("max_upload_mb".into(), Value::from(config.web.max_upload_mb)),
             ("workers".into(), Value::from(workers)),
+            ("volume_device".into(), Value::from(self.volume.clone())),
+            ("mounts".into(), Value::from(mounts(config))),
             ("django_root".into(), Value::from(root)),
             ("wsgi".into(), text(&config.django.wsgi)),
             (
@@ -221,6 +233,20 @@ impl Desired {
         env.extend(config.env.clone());
         env.into_iter().map(|(name, value)| Value::from_pairs([("name", name), ("value", value)])).collect()
     }
+}
+
+/// What is kept on the data volume, if there is one: a folder of it, and where the server wants it.
+fn mounts(config: &Config) -> Vec<Value> {
+    let mount = |folder: &str, at: String| {
+        // A mount unit is named after its path: slashes become dashes, and dashes `\x2d`.
+        let unit = at.trim_start_matches('/').replace('-', "\\x2d").replace('/', "-");
+        Value::from_pairs([("unit", format!("{unit}.mount")), ("folder", folder.to_string()), ("at", at)])
+    };
+    let mut mounts = vec![mount("shared", format!("/srv/{}/shared", config.app))];
+    if config.database == Database::Postgres {
+        mounts.push(mount("postgresql", "/var/lib/postgresql".into()));
+    }
+    mounts
 }
 
 /// What nginx serves by itself: a URL and the folder behind it.
