@@ -3,9 +3,9 @@
 //! The two clouds differ in words and calls, not in this. Invariant: nothing is found by a file on this computer; what
 //! ship made carries its owner's tag, and the clouds' answers are the only state.
 
+use core::net::{Ipv4Addr, Ipv6Addr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::config::{CloudServer, Config, DigitalOceanServer, Ec2Server, Server as Place};
 use crate::plan::{Action, Change, ResourceId};
@@ -522,7 +522,20 @@ pub fn plan(wish: &Wish, found: &Found, quote: Option<&Quote>, replace: bool) ->
         }
     }
     let server_id = server.map(|server| &server.id);
+    let moved = replaced && replaces.iter().any(|reason| reason.starts_with("server.region:"));
     match (&found.address, wish.fixed_address) {
+        (Some(address), true) if moved => {
+            let why = "an address stays in its region".to_string();
+            step(
+                words.address,
+                &address.ip.to_string(),
+                Action::Remove,
+                why.clone(),
+                None,
+                Act::RemoveAddress,
+            );
+            step(words.address, &name, Action::Create, why, None, Act::AddAddress);
+        }
         (None, true) => {
             let why = "so that the address stays when the server doesn't".to_string();
             step(words.address, &name, Action::Create, why, None, Act::AddAddress);
@@ -681,3 +694,6 @@ impl ThingKind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
