@@ -225,6 +225,11 @@ impl Resolver {
         self
     }
 
+    /// How long it asks.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
     async fn ask_at(
         &self,
         server: SocketAddr,
