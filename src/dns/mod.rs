@@ -8,6 +8,8 @@ pub mod records;
 pub mod resolve;
 pub mod zones;
 
+pub mod digitalocean;
+
 use std::collections::BTreeSet;
 use std::fmt;
 

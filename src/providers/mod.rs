@@ -2,6 +2,7 @@
 
 mod any;
 pub mod cloud;
+pub mod digitalocean;
 pub mod error;
 pub mod machine;
 pub mod ssh;
