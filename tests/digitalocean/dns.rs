@@ -14,7 +14,8 @@ impl Dns {
     fn with(fake: &Fake, token: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let access = Access::new(&fake.url(), Secret::new(token)).unwrap();
-        Self { runtime, host: DigitalOceanDns::new(&access, waits()).unwrap() }
+        let waits = Waits { answer: Duration::from_millis(500), ..waits() };
+        Self { runtime, host: DigitalOceanDns::new(&access, waits).unwrap() }
     }
 
     fn new(fake: &Fake) -> Self {
@@ -146,7 +147,7 @@ fn whatever_goes_wrong_no_record_is_there_twice() {
         |fault| fault.status(429),
         |fault| fault.status(500),
         |fault| fault.status(503).times(2),
-        |fault| fault.hold(Duration::from_secs(3)),
+        |fault| fault.hold(Duration::from_secs(1)),
     ];
     for (at, harm) in harms.into_iter().enumerate() {
         for (method, path) in [

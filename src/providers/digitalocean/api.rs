@@ -2,8 +2,8 @@
 //!
 //! Invariant: an answer with less in it than usual (null, a list left out) is read as empty, never refused.
 
+use core::net::{Ipv4Addr, Ipv6Addr};
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Deserializer};
 
@@ -236,6 +236,9 @@ pub struct ReservedIp {
     /// The droplet it leads to.
     #[serde(default, deserialize_with = "nullable")]
     pub droplet: Holder,
+    /// The region outside of which it leads nowhere.
+    #[serde(default, deserialize_with = "nullable")]
+    pub region: Slug,
     /// Whether something is being done to it.
     #[serde(default, deserialize_with = "nullable")]
     pub locked: bool,

@@ -3,8 +3,8 @@
 //! Invariant: what the firewall lets in is read without loss, so that a rule added by hand shows as a difference; what
 //! ship does not compare (outbound rules, other droplets and tags behind the firewall) is written back as it was.
 
+use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};

@@ -15,6 +15,9 @@ use super::{DigitalOcean, Wait};
 /// The most letters that a volume's name has.
 const LONGEST: usize = 64;
 
+/// What to do about a volume that another droplet has.
+const DETACH: &str = "unmount it there and detach it: https://cloud.digitalocean.com/volumes";
+
 /// What the owner's volume is called: the name is part of the path by which the system on the droplet finds it.
 pub(super) fn name(owner: &Owner) -> String {
     let name = format!("ship-{}-{}", owner.app, owner.environment);
@@ -49,8 +52,8 @@ impl DigitalOcean {
             body["region"] = json!(region);
         }
         let call = Call::post(&["volumes"], body, format!("create the volume {name}"));
-        let volume =
-            self.make(|| self.volume_of(wish), || self.client.call::<VolumeInfo>(&call, "volume")).await?;
+        let make = self.make(|| self.volume_of(wish), || self.client.call::<VolumeInfo>(&call, "volume"));
+        let volume = make.await.map_err(|error| not_ours(error, owner))?;
         found.volume = Some(volume.volume());
         self.attach_volume(wish, found, progress).await
     }
@@ -68,7 +71,7 @@ impl DigitalOcean {
             // Taking a disk from under a system that writes to it destroys data.
             return Err(CloudError::Impossible {
                 message: format!("the volume {name} is attached to another droplet (id {other})"),
-                hints: vec!["unmount it there and detach it: https://cloud.digitalocean.com/volumes".into()],
+                hints: vec![DETACH.into()],
             });
         }
         let mut body = json!({"type": "attach", "droplet_id": number});
@@ -133,27 +136,38 @@ impl DigitalOcean {
             late: format!("the volume {label} is still there"),
             progress,
         };
-        // A volume comes off a destroyed droplet some moments later.
-        let attached = || async {
+        // A volume comes off a destroyed droplet some moments later; off one that lives, only a person takes it.
+        let off = || async {
             let now = self.volume(id).await?;
+            for droplet in now.iter().flat_map(|now| &now.droplet_ids) {
+                if self.droplet(&droplet.to_string()).await?.is_some() {
+                    return Err(CloudError::Impossible {
+                        message: format!("the volume {label} is attached to a droplet (id {droplet})"),
+                        hints: vec![DETACH.into()],
+                    });
+                }
+            }
             Ok(now.is_none_or(|now| now.droplet_ids.is_empty()).then_some(()))
         };
-        match self.until(&wait, attached).await {
-            Err(CloudError::Late { .. }) => {
-                return Err(CloudError::Impossible {
-                    message: format!("the volume {label} is attached to a droplet"),
-                    hints: vec![
-                        "unmount it there and detach it: https://cloud.digitalocean.com/volumes".into(),
-                    ],
-                });
-            }
-            result => result?,
-        }
+        self.until(&wait, off).await?;
         let call = Call::delete(&["volumes", id], format!("delete the volume {label}"));
         self.in_turn(&wait, || self.client.delete(&call)).await?;
         let gone = || async { Ok(self.volume(id).await?.is_none().then_some(())) };
         self.until(&wait, gone).await
     }
+}
+
+/// A volume that has the name and was not found has no tag of the owner's.
+fn not_ours(mut error: CloudError, owner: &Owner) -> CloudError {
+    if let CloudError::Refused { code, hints, .. } = &mut error
+        && code.eq_ignore_ascii_case("conflict")
+    {
+        let tag = tags::owner(owner);
+        hints.push(format!(
+            "a volume of this name is there without the tag {tag}: rename it, or give it that tag"
+        ));
+    }
+    error
 }
 
 fn gone(name: &str) -> CloudError {
