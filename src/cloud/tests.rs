@@ -246,3 +246,17 @@ fn the_fixed_address_is_taken_only_if_it_leads_there() {
     found.server = None;
     assert_eq!(found.reachable_at(), None);
 }
+
+#[test]
+fn what_nobody_needs_is_named() {
+    let thing = |kind, id: &str| Thing { kind, id: id.into(), label: id.into(), addresses: Vec::new() };
+    let (server, address, tag) =
+        (thing(ThingKind::Server, "s"), thing(ThingKind::Address, "a"), thing(ThingKind::Tag, "t"));
+    let names = |things: &[Thing]| -> Vec<String> {
+        leftovers(things).into_iter().map(|(thing, _)| thing.id.clone()).collect()
+    };
+    assert_eq!(names(&[server.clone(), address.clone(), tag.clone()]), [""; 0]);
+    assert_eq!(names(&[address.clone(), tag]), ["a"]);
+    assert_eq!(names(&[server.clone(), address.clone(), thing(ThingKind::Address, "b")]), ["b"]);
+    assert_eq!(names(&[server.clone(), thing(ThingKind::Server, "z"), address]), ["s", "z"]);
+}
