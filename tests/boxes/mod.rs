@@ -215,8 +215,8 @@ pub struct TestBox {
     pub host: String,
     /// Where its sshd listens.
     pub port: u16,
-    /// Its root directory as seen from this machine (readable by root).
-    root: PathBuf,
+    /// Its root directory as seen from this machine (readable by root only: see [`TestBox::read`]).
+    pub root: PathBuf,
     /// The ed25519 host key: type and base64, without a comment.
     pub host_key: String,
     /// The private key that lets root and the box's user in.
