@@ -64,7 +64,8 @@ fn from_an_empty_account_to_a_page_and_back() {
     }
     assert!(cloud.writes().is_empty(), "a plan writes nothing");
 
-    project.up();
+    let up = project.up();
+    println!("{}", up.stderr);
     let (status, page) = customer.page("/books/");
     assert_eq!(status, 200, "{page}");
     assert!(page.contains("A Tale of Two Cities"));
@@ -87,4 +88,50 @@ fn from_an_empty_account_to_a_page_and_back() {
     assert!(cloud.writes().is_empty(), "{:?}", cloud.writes());
     project.ship(&["plan"]).exits(0);
     project.ship(&["status"]).exits(0);
+
+    // Changed by hand: the plan names just that, and the next run mends it.
+    cloud.with(|account| {
+        account.firewalls[0].inbound_rules.clear();
+        account.reserved_ips[0].droplet = None;
+        let record = account.domains[0].records.iter_mut().find(|record| record.name == "www.library").unwrap();
+        record.data = "192.0.2.99".into();
+    });
+    let drift = project.ship(&["plan"]).exits(2);
+    for text in
+        ["firewall ship.library.default", "+tcp 80 from", "does not lead to the droplet", "192.0.2.99"]
+    {
+        assert!(drift.stdout.contains(text), "{text:?} in\n{}", drift.stdout);
+    }
+    project.up();
+    project.ship(&["plan"]).exits(0);
+    assert_eq!(customer.page("/books/").0, 200);
+
+    // What can't change in place is never done by the way.
+    cloud.forget_requests();
+    project.replace("ship.yml", "region: fra1", "region: fra1, image: debian-13");
+    let refused = project.ship(&["up", "--yes"]).exits(3);
+    assert!(refused.stderr.contains("server.image: debian-12 → debian-13"), "{}", refused.stderr);
+    assert!(cloud.writes().is_empty(), "{:?}", cloud.writes());
+    project.replace("ship.yml", "region: fra1, image: debian-13", "region: fra1");
+
+    // And away again, but for what is others'.
+    server.write("/srv/library/shared/media/note.txt", "kept");
+    project.ship(&["destroy", "--yes"]).exits(3);
+    project.ship(&["destroy", "--confirm", "other"]).exits(3);
+    project.ship(&["destroy", "--confirm", "library"]).exits(0);
+    assert_eq!((cloud.reserved_ips().len(), cloud.firewalls().len(), cloud.keys().len()), (0, 0, 0));
+    assert_eq!(cloud.droplets().len(), 3);
+    let records: Vec<String> = cloud
+        .records("example.com")
+        .iter()
+        .map(|record| format!("{} {}", record.name, record.kind))
+        .collect();
+    assert_eq!(records, ["mail A", "library TXT"]);
+    assert_eq!(cloud.tags(), ["theirs"]);
+    let backups: Vec<_> = std::fs::read_dir(project.dir.join(".ship/backups")).unwrap().collect();
+    assert_eq!(backups.len(), 1);
+    let copy = backups[0].as_ref().unwrap().path();
+    assert!(copy.join("database.dump").metadata().unwrap().len() > 1000);
+    assert!(copy.join("media.tar.gz").exists());
+    project.ship(&["doctor"]).exits(0);
 }
