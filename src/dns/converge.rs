@@ -116,7 +116,7 @@ impl DnsPlan {
     pub fn changes(&self) -> Vec<Change> {
         let of_part = |part: &Part| {
             let id = ResourceId::new("zone", part.place.name.clone());
-            let why = "then to be entered where the domain is registered";
+            let why = "its name servers are then to be entered where the domain is registered";
             let zone = part.place.zone.is_none().then(|| Change::new(id, Action::Create, why, Vec::new()));
             let records = part.changes.iter().map(|change| records::describe(change, self.purpose));
             zone.into_iter().chain(records).collect::<Vec<Change>>()
