@@ -4,6 +4,7 @@
 
 pub mod apply;
 pub mod assets;
+pub mod backup;
 pub mod cli;
 pub mod cloud;
 pub mod commands;

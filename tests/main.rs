@@ -8,6 +8,7 @@ mod boxes;
 mod bytes;
 mod dns;
 mod facts;
+mod fakes;
 mod faults;
 mod secrets;
 mod story;
