@@ -48,10 +48,21 @@ impl Target {
 
     /// A host of the user's own of which nothing but this address is known.
     pub fn host(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(ip) => Self { ipv4: Address::Known(ip), ipv6: Address::Untold },
-            IpAddr::V6(ip) => Self { ipv4: Address::Untold, ipv6: Address::Known(ip) },
+        Self::resolved([address])
+    }
+
+    /// A host of the user's own whose name has these addresses: the first of each family counts. Of a family without one
+    /// nothing is known.
+    pub fn resolved(addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        let mut target = Self { ipv4: Address::Untold, ipv6: Address::Untold };
+        for address in addresses {
+            match address {
+                IpAddr::V4(ip) if target.ipv4 == Address::Untold => target.ipv4 = Address::Known(ip),
+                IpAddr::V6(ip) if target.ipv6 == Address::Untold => target.ipv6 = Address::Known(ip),
+                IpAddr::V4(_) | IpAddr::V6(_) => {}
+            }
         }
+        target
     }
 
     /// A cloud server once everything wished for is done; `replaced` if another takes the place of the one that is there.
