@@ -16,3 +16,4 @@
 
 pub mod digitalocean;
 pub mod http;
+pub mod names;
