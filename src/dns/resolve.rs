@@ -570,3 +570,42 @@ fn resolv_conf(text: &str) -> Vec<SocketAddr> {
     let servers: Vec<SocketAddr> = text.lines().filter_map(server).collect();
     if servers.is_empty() { vec![([127, 0, 0, 1], 53).into()] } else { servers }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(servers: &[SocketAddr]) -> Vec<String> {
+        servers.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn servers_are_named_with_a_port_or_without() {
+        let table: [(&str, Result<&[&str], &str>); 8] = [
+            ("192.0.2.53", Ok(&["192.0.2.53:53"])),
+            ("192.0.2.53:5353, 192.0.2.54,", Ok(&["192.0.2.53:5353", "192.0.2.54:53"])),
+            ("2001:db8::53", Ok(&["[2001:db8::53]:53"])),
+            ("[2001:db8::53],[2001:db8::54]:5353", Ok(&["[2001:db8::53]:53", "[2001:db8::54]:5353"])),
+            ("", Ok(&[])),
+            ("ns1.example.com", Err("ns1.example.com")),
+            ("192.0.2.53, 192.0.2.300", Err("192.0.2.300")),
+            ("192.0.2.53:70000", Err("192.0.2.53:70000")),
+        ];
+        for (text, expect) in table {
+            let expect = expect.map(|servers| servers.iter().map(|server| (*server).to_owned()).collect());
+            assert_eq!(
+                servers_in(text).map(|servers| texts(&servers)),
+                expect.map_err(str::to_owned),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_system_s_servers_are_found() {
+        let text = "# by hand\nsearch example.com\nnameserver 192.0.2.53\n; no\nnameserver\t2001:db8::53 \n\
+                    nameserver fe80::1%eth0\nnameserver\noptions ndots:2\nnameservers 192.0.2.99\n";
+        assert_eq!(texts(&resolv_conf(text)), ["192.0.2.53:53", "[2001:db8::53]:53"]);
+        assert_eq!(texts(&resolv_conf("search example.com\n")), ["127.0.0.1:53"]);
+    }
+}

@@ -116,6 +116,10 @@ fn an_address_that_the_server_does_not_have_goes() {
     // Of a host of the user's own nobody knows that.
     let wanted = wanted(&names(ZONE), &Target::host("203.0.113.10".parse().unwrap()), 300);
     assert_eq!(plan(ZONE, &wanted, &sets(found)), Ok(Vec::new()));
+    let addresses = ["2001:db8::10", "203.0.113.10", "203.0.113.11"].map(|text| text.parse().unwrap());
+    assert_eq!(Target::resolved(addresses), target("203.0.113.10", "2001:db8::10"));
+    let nothing = Target::resolved([]);
+    assert!(!nothing.leads_somewhere() && nothing.is_known());
 }
 
 #[test]
