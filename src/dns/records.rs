@@ -310,7 +310,10 @@ pub fn describe(change: &DnsChange, purpose: Purpose) -> Change {
     let (old, new) = (change.old.as_ref(), change.new.as_ref());
     let title = old.or(new).map(ToString::to_string).unwrap_or_default();
     let (action, why) = match (old, new) {
-        (None, _) => (Action::Create, "is missing".to_owned()),
+        (None, new) => {
+            let to = new.map(|new| listed(&new.values)).unwrap_or_default();
+            (Action::Create, format!("will lead to {to}"))
+        }
         (Some(_), None) if purpose == Purpose::Leave => {
             (Action::Remove, "leads to the server that goes".to_owned())
         }

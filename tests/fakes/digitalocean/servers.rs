@@ -19,6 +19,9 @@ use crate::fakes::http::panic_message;
 /// What DigitalOcean's images say of themselves: root logs in, with the keys that the droplet was made with.
 const VENDOR_DATA: &str = "#cloud-config\ndisable_root: false\nmanage_etc_hosts: true\n";
 
+/// Work, and the action that waits for it.
+type Job = (Option<u64>, Work);
+
 /// The servers of an account.
 #[derive(Debug, Default)]
 pub struct Servers {
@@ -28,8 +31,9 @@ pub struct Servers {
 #[derive(Debug, Default)]
 struct State {
     packages: bool,
+    impostor: bool,
     boxes: HashMap<u64, Arc<TestBox>>,
-    worker: Option<(Sender<(Option<u64>, Work)>, JoinHandle<()>)>,
+    worker: Option<(Sender<Job>, JoinHandle<()>)>,
     failures: Vec<String>,
     stopping: bool,
 }
@@ -40,6 +44,11 @@ impl Servers {
     }
 
     /// From now on droplets have nginx, PostgreSQL and python3-venv, as if their image had.
+    pub fn with_impostor(&self) {
+        self.lock().impostor = true;
+    }
+
+    /// Boots servers from an image that has the packages.
     pub fn with_packages(&self) {
         self.lock().packages = true;
     }
@@ -64,7 +73,7 @@ impl Servers {
     }
 
     /// Hands over work, to be done soon.
-    pub fn hand_over(&self, core: &Arc<Core>, work: Vec<(Option<u64>, Work)>) {
+    pub fn hand_over(&self, core: &Arc<Core>, work: Vec<Job>) {
         let mut state = self.lock();
         for work in work {
             let start = || {
@@ -78,7 +87,7 @@ impl Servers {
         }
     }
 
-    fn work(&self, core: &Core, receiver: &Receiver<(Option<u64>, Work)>) {
+    fn work(&self, core: &Core, receiver: &Receiver<Job>) {
         while let Ok((action, work)) = receiver.recv() {
             if self.lock().stopping {
                 continue;
@@ -116,6 +125,18 @@ impl Servers {
         }
     }
 
+    /// What the server is told to be. An impostor has everything but the host key.
+    fn told(&self, user_data: &str) -> String {
+        if !self.lock().impostor {
+            return user_data.to_owned();
+        }
+        let lines = user_data.lines().filter(|line| !line.trim_start().starts_with("ed25519_"));
+        lines
+            .map(|line| if line == "ssh_keys:" { "ssh_quiet_keygen: true" } else { line })
+            .map(|line| format!("{line}\n"))
+            .collect()
+    }
+
     fn boot(&self, core: &Core, id: u64) {
         let wanted = core.lock().account.droplet(id).cloned();
         let Some(droplet) = wanted else { return }; // deleted meanwhile
@@ -123,7 +144,7 @@ impl Servers {
         let keys =
             keys.into_iter().filter(|key| droplet.ssh_keys.contains(&key.id)).map(|key| key.public_key);
         let told = CloudInit {
-            user_data: droplet.user_data.clone().unwrap_or_default(),
+            user_data: self.told(&droplet.user_data.clone().unwrap_or_default()),
             vendor_data: Some(VENDOR_DATA.into()),
             hostname: droplet.name.clone(),
             keys: keys.collect(),
