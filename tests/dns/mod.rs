@@ -156,12 +156,23 @@ fn what_each_server_says() {
 #[test]
 #[ignore = "needs name servers of its own (tests/fakes/prepare-dns): scripts/test runs it"]
 fn the_world_s_way_to_a_zone() {
-    let world = World::start("www CNAME moved.test.\na.b A 203.0.113.10");
+    let world = World::start("www CNAME moved.test.\na.b A 203.0.113.10\nlab NS ns2");
     run(async {
         let resolver = resolver(&world, LONG);
         for domain in ["example.test", "www.example.test", "a.b.example.test", "missing.example.test"] {
             assert_eq!(resolver.zone_of(domain).await, Ok(example()), "{domain}");
         }
+        for domain in ["lab.example.test", "a.b.lab.example.test"] {
+            assert_eq!(
+                resolver.zone_of(domain).await,
+                Ok(zone("lab.example.test", &["ns2.example.test"])),
+                "{domain}"
+            );
+        }
+        // The question must not make the network's resolver remember that a name is missing.
+        assert_eq!(resolver.zone_of("new.example.test").await, Ok(example()));
+        world.ns1.update("example.test", "add new A 203.0.113.10");
+        assert_eq!(dig(world.resolver, &["new.example.test", "A"]), "203.0.113.10");
         let nowhere = resolver.zone_of("www.nowhere.test").await;
         assert_eq!(nowhere, Err(ResolveError::NoZone("www.nowhere.test".into())));
         let other = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<String>>();

@@ -133,7 +133,7 @@ impl Knot {
 }
 
 fn write_zone(dir: &Path, name: &str, records: &str) {
-    let soa = format!("$ORIGIN {name}.\n$TTL 1\n@ SOA ns1 admin 1 3600 600 86400 1\n{records}\n");
+    let soa = format!("$ORIGIN {name}.\n$TTL 1\n@ 60 SOA ns1 admin 1 3600 600 86400 60\n{records}\n");
     std::fs::write(dir.join(format!("{name}.zone")), soa).unwrap();
 }
 
