@@ -14,5 +14,6 @@
     reason = "test support"
 )]
 
+pub mod aws;
 pub mod digitalocean;
 pub mod http;
