@@ -33,32 +33,103 @@ use self::ec2::Ec2;
 use self::servers::PythonServer;
 use super::http::{Delivery, Request, Response, Server};
 
-pub use self::access::{ACCOUNT, Keys, ROOT, actions, without};
+pub use self::access::{Keys, ROOT, actions, without};
 pub use self::answer::texts;
 pub use self::call::{Call, Refusal, Service};
 
 /// Where everything is, unless a request says otherwise.
 pub const REGION: &str = "eu-central-1";
 
-/// What goes wrong with a request.
+/// Something that goes wrong with the next requests for an action; see [`Aws::fault`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// Refused: too many requests, in the service's own words.
+pub struct Fault {
+    action: String,
+    after: u32,
+    times: u32,
+    what: Harm,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Harm {
+    None,
     Throttled,
-    /// Refused with 503.
     Unavailable,
-    /// Refused with 500.
     Internal,
-    /// Refused like this.
     Refused(Refusal),
-    /// The connection is reset, and nothing was done.
     Reset,
-    /// It was done, but the connection is reset before the answer.
-    Lost,
-    /// It was done, and half of the answer arrives.
-    Truncated,
-    /// It was done, but the answer takes that long.
-    Slow(Duration),
+    LoseAnswer,
+    Truncate,
+    Hold(Duration),
+    Unseen(u32),
+}
+
+impl Fault {
+    /// A fault of requests for `RunInstances`, `ChangeResourceRecordSets`…
+    pub fn on(action: &str) -> Self {
+        Self { action: action.to_owned(), after: 0, times: 1, what: Harm::None }
+    }
+
+    /// Lets that many such requests pass first.
+    pub fn after(mut self, passed: u32) -> Self {
+        self.after = passed;
+        self
+    }
+
+    /// Happens that often, not once.
+    pub fn times(mut self, times: u32) -> Self {
+        self.times = times;
+        self
+    }
+
+    /// Refuses because of too many requests, in the service's own words, and does nothing.
+    pub fn throttle(self) -> Self {
+        self.doing(Harm::Throttled)
+    }
+
+    /// Refuses with 503 and does nothing.
+    pub fn unavailable(self) -> Self {
+        self.doing(Harm::Unavailable)
+    }
+
+    /// Refuses with 500 and does nothing.
+    pub fn internal(self) -> Self {
+        self.doing(Harm::Internal)
+    }
+
+    /// Refuses in these words and does nothing.
+    pub fn refuse(self, refusal: Refusal) -> Self {
+        self.doing(Harm::Refused(refusal))
+    }
+
+    /// Resets the connection instead of doing anything.
+    pub fn reset(self) -> Self {
+        self.doing(Harm::Reset)
+    }
+
+    /// Does what is asked, and resets the connection instead of answering.
+    pub fn lose_answer(self) -> Self {
+        self.doing(Harm::LoseAnswer)
+    }
+
+    /// Does what is asked, and closes the connection after half of the answer.
+    pub fn truncate(self) -> Self {
+        self.doing(Harm::Truncate)
+    }
+
+    /// Does what is asked, and answers that much later.
+    pub fn hold(self, how_long: Duration) -> Self {
+        self.doing(Harm::Hold(how_long))
+    }
+
+    /// What the request makes can't be seen for that many looks: a request that names it fails, a list leaves it out.
+    pub fn unseen(self, looks: u32) -> Self {
+        self.doing(Harm::Unseen(looks))
+    }
+
+    fn doing(mut self, what: Harm) -> Self {
+        self.what = what;
+        self
+    }
 }
 
 /// A request and what became of it.
@@ -66,12 +137,12 @@ pub enum Fault {
 pub struct Exchange {
     /// The request.
     pub call: Call,
-    /// Whether it reached the service; a fault may have kept it from there.
-    pub processed: bool,
-    /// The status that the client was sent; nothing when the connection ended instead.
+    /// The status that was answered, or would have been had the answer not been lost; none if nothing was done.
     pub status: Option<u16>,
     /// The error's code, with a status of 400 or more.
     pub error: Option<String>,
+    /// Whether a fault befell it.
+    pub faulty: bool,
 }
 
 /// A running AWS; dropping it ends it.
@@ -90,15 +161,8 @@ struct Shared {
     moto: std::net::SocketAddr,
     access: Access,
     ec2: Mutex<Ec2>,
-    exchanges: Mutex<Vec<Exchange>>,
-    faults: Mutex<Vec<Planned>>,
-}
-
-#[derive(Debug)]
-struct Planned {
-    action: String,
-    times: usize,
-    fault: Fault,
+    log: Mutex<Vec<Exchange>>,
+    faults: Mutex<Vec<Fault>>,
 }
 
 impl Aws {
@@ -116,7 +180,7 @@ impl Aws {
             moto: moto.address,
             access: Access::new(ministack.address),
             ec2: Mutex::new(Ec2::new(moto.address)),
-            exchanges: Mutex::default(),
+            log: Mutex::default(),
             faults: Mutex::default(),
         });
         let server = |default: Service| {
@@ -168,15 +232,15 @@ impl Aws {
         command.envs(self.env_of(keys));
     }
 
-    /// Makes the next requests for an action fail; several plans for one action follow each other.
-    pub fn fail(&self, action: &str, times: usize, fault: Fault) {
-        let planned = Planned { action: action.to_owned(), times, fault };
-        self.shared.faults.lock().unwrap().push(planned);
+    /// Arranges for something to go wrong. Several may befall one request, but only one that concerns its answer.
+    pub fn fault(&self, fault: Fault) {
+        assert_ne!(fault.what, Harm::None, "what shall go wrong? {fault:?}");
+        self.shared.faults.lock().unwrap().push(fault);
     }
 
-    /// What an action makes can't be seen for that many looks: a request that names it fails, a list leaves it out.
-    pub fn appears_late(&self, action: &str, looks: u32) {
-        self.shared.ec2.lock().unwrap().late.insert(action.to_owned(), looks);
+    /// The faults that have not happened as often as they should.
+    pub fn faults_left(&self) -> Vec<Fault> {
+        self.shared.faults.lock().unwrap().clone()
     }
 
     /// A server is `pending` or `shutting-down` for that many looks instead of one.
@@ -185,18 +249,23 @@ impl Aws {
     }
 
     /// Every request so far.
-    pub fn exchanges(&self) -> Vec<Exchange> {
-        self.shared.exchanges.lock().unwrap().clone()
-    }
-
-    /// The requests that would change something: whatever isn't `Describe…`, `Get…` or `List…`.
-    pub fn writes(&self) -> Vec<Exchange> {
-        self.exchanges().into_iter().filter(|exchange| exchange.call.writes()).collect()
+    pub fn requests(&self) -> Vec<Exchange> {
+        self.shared.log.lock().unwrap().clone()
     }
 
     /// The requests for an action.
-    pub fn calls(&self, action: &str) -> Vec<Exchange> {
-        self.exchanges().into_iter().filter(|exchange| exchange.call.action == action).collect()
+    pub fn requests_for(&self, action: &str) -> Vec<Exchange> {
+        self.requests().into_iter().filter(|exchange| exchange.call.action == action).collect()
+    }
+
+    /// The requests that were to change something, whether they did or not: all but `Describe…`, `Get…` and `List…`.
+    pub fn writes(&self) -> Vec<Exchange> {
+        self.requests().into_iter().filter(|exchange| exchange.call.writes()).collect()
+    }
+
+    /// Forgets the requests so far.
+    pub fn forget_requests(&self) {
+        self.shared.log.lock().unwrap().clear();
     }
 
     /// Makes a user who may do what a policy says and nothing else.
@@ -265,53 +334,66 @@ impl Aws {
 impl Shared {
     fn serve(&self, request: &Request, default: Service) -> Delivery {
         let call = Call::read(request, default);
+        let faults = self.faults_of(&call.action);
+        let entry = Exchange { call: call.clone(), status: None, error: None, faulty: !faults.is_empty() };
         let at = {
-            let mut exchanges = self.exchanges.lock().unwrap();
-            exchanges.push(Exchange { call: call.clone(), processed: false, status: None, error: None });
-            exchanges.len() - 1
+            let mut log = self.log.lock().unwrap();
+            log.push(entry);
+            log.len() - 1
         };
-        let fault = self.fault(&call);
-        let refused = match &fault {
-            Some(Fault::Throttled) => Some(Refusal::throttled(&call.service)),
-            Some(Fault::Unavailable) => Some(Refusal::unavailable(&call.service)),
-            Some(Fault::Internal) => Some(Refusal::internal(&call.service)),
-            Some(Fault::Refused(refusal)) => Some(refusal.clone()),
-            Some(Fault::Reset) => return Delivery::Reset,
-            Some(Fault::Lost | Fault::Truncated | Fault::Slow(_)) | None => None,
+        let refused = faults.iter().find_map(|harm| match harm {
+            Harm::Throttled => Some(Refusal::throttled(&call.service)),
+            Harm::Unavailable => Some(Refusal::unavailable(&call.service)),
+            Harm::Internal => Some(Refusal::internal(&call.service)),
+            Harm::Refused(refusal) => Some(refusal.clone()),
+            _ => None,
+        });
+        let answer = match refused {
+            Some(refusal) => refusal.response(&call.service),
+            None if faults.contains(&Harm::Reset) => return Delivery::Reset,
+            None => self.process(&call, request, &faults),
         };
-        let processed = refused.is_none();
-        let answer =
-            refused.map_or_else(|| self.process(&call, request), |refusal| refusal.response(&call.service));
-        let error = (answer.status >= 400)
-            .then(|| texts(&String::from_utf8_lossy(&answer.body), "Code").pop().unwrap_or_default());
-        let mut exchanges = self.exchanges.lock().unwrap();
-        let exchange = &mut exchanges[at];
-        exchange.processed = processed;
-        exchange.error = error;
-        if fault != Some(Fault::Lost) {
+        if let Some(exchange) = self.log.lock().unwrap().get_mut(at) {
             exchange.status = Some(answer.status);
+            let codes = || texts(&String::from_utf8_lossy(&answer.body), "Code");
+            exchange.error = (answer.status >= 400).then(|| codes().pop().unwrap_or_default());
         }
-        drop(exchanges);
-        match fault {
-            Some(Fault::Lost) => Delivery::Reset,
-            Some(Fault::Truncated) => Delivery::Truncated(answer),
-            Some(Fault::Slow(late)) => Delivery::Whole(answer, late),
-            _ => Delivery::Whole(answer, Duration::ZERO),
+        for harm in faults {
+            match harm {
+                Harm::LoseAnswer => return Delivery::Reset,
+                Harm::Truncate => return Delivery::Truncated(answer),
+                Harm::Hold(how_long) => return Delivery::Whole(answer, how_long),
+                Harm::None | Harm::Throttled | Harm::Unavailable | Harm::Internal | Harm::Refused(_) => {}
+                Harm::Reset | Harm::Unseen(_) => {}
+            }
         }
+        Delivery::Whole(answer, Duration::ZERO)
     }
 
-    /// Uses up one time of the first plan for an action.
-    fn fault(&self, call: &Call) -> Option<Fault> {
+    /// The faults that befall a request, of each kind one.
+    fn faults_of(&self, action: &str) -> Vec<Harm> {
         let mut faults = self.faults.lock().unwrap();
-        let planned = faults.iter_mut().find(|planned| planned.times > 0 && planned.action == call.action)?;
-        planned.times -= 1;
-        Some(planned.fault.clone())
+        let mut befall: Vec<Harm> = Vec::new();
+        let about_making = |harm: &Harm| matches!(harm, Harm::Unseen(_));
+        for fault in faults.iter_mut().filter(|fault| fault.action == action) {
+            let taken = befall.iter().any(|harm| about_making(harm) == about_making(&fault.what));
+            if fault.after > 0 {
+                fault.after -= 1;
+            } else if !taken {
+                fault.times -= 1;
+                befall.push(fault.what.clone());
+            }
+        }
+        faults.retain(|fault| fault.times > 0);
+        befall
     }
 
-    fn process(&self, call: &Call, request: &Request) -> Response {
+    fn process(&self, call: &Call, request: &Request, faults: &[Harm]) -> Response {
+        let looks =
+            faults.iter().find_map(|harm| if let Harm::Unseen(looks) = harm { Some(*looks) } else { None });
         match &call.service {
             Service::Ec2 => match self.access.judge(call, request) {
-                Ok(()) => self.ec2.lock().unwrap().answer(call),
+                Ok(()) => self.ec2.lock().unwrap().answer(call, looks.unwrap_or(0)),
                 Err(refusal) => refusal.response(&call.service),
             },
             Service::Route53 | Service::Sts => {

@@ -25,8 +25,6 @@ pub struct Ec2 {
     /// Looks that a state takes to pass.
     pub lag: u32,
     states: HashMap<String, Passing>,
-    /// Looks until what an action makes can be seen.
-    pub late: HashMap<String, u32>,
     unseen: HashMap<String, u32>,
     addresses: Addresses,
 }
@@ -63,18 +61,17 @@ impl Ec2 {
             tokens: HashMap::new(),
             lag: 1,
             states: HashMap::new(),
-            late: HashMap::new(),
             unseen: HashMap::new(),
             addresses: Addresses::default(),
         }
     }
 
-    /// Answers a request that is allowed.
-    pub fn answer(&mut self, call: &Call) -> Response {
-        self.attempt(call).unwrap_or_else(|refusal| refusal.response(&Service::Ec2))
+    /// Answers a request that is allowed; what it makes can't be seen for that many looks.
+    pub fn answer(&mut self, call: &Call, unseen: u32) -> Response {
+        self.attempt(call, unseen).unwrap_or_else(|refusal| refusal.response(&Service::Ec2))
     }
 
-    fn attempt(&mut self, call: &Call) -> Result<Response, Refusal> {
+    fn attempt(&mut self, call: &Call, unseen: u32) -> Result<Response, Refusal> {
         limits(call)?;
         self.look_for(call)?;
         let dry = call.parameter("DryRun") == "true";
@@ -101,7 +98,7 @@ impl Ec2 {
         }
         let answer = self.ask(&call.region, &parameters);
         if answer.status == 200 && !dry {
-            self.happened(call, &answer);
+            self.happened(call, &answer, unseen);
             if let Some(token) = token {
                 let instances = texts(&text(&answer), "instanceId");
                 let first = First { parameters: call.parameters.clone(), answer: answer.clone(), instances };
@@ -241,9 +238,9 @@ impl Ec2 {
     }
 
     /// A request succeeded.
-    fn happened(&mut self, call: &Call, answer: &Response) {
+    fn happened(&mut self, call: &Call, answer: &Response, unseen: u32) {
         let xml = text(answer);
-        if let Some(looks) = self.late.get(&call.action).copied().filter(|looks| *looks > 0) {
+        if unseen > 0 {
             let id = match call.action.as_str() {
                 "RunInstances" => "instanceId",
                 "AllocateAddress" => "allocationId",
@@ -251,7 +248,7 @@ impl Ec2 {
                 "ImportKeyPair" | "CreateKeyPair" => "keyName",
                 other => panic!("the fake doesn't know what {other} makes"),
             };
-            self.unseen.extend(texts(&xml, id).into_iter().map(|id| (id, looks)));
+            self.unseen.extend(texts(&xml, id).into_iter().map(|id| (id, unseen)));
         }
         let passing = |code, name| Passing { code, name, looks: self.lag };
         let passing = match call.action.as_str() {

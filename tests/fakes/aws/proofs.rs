@@ -1,6 +1,6 @@
 //! The fake proved with AWS's own client for Python, which knows nothing of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -49,22 +49,18 @@ def show(**values):
 
 /// Runs a script as someone who may do everything; the object that it shows.
 fn boto(aws: &Aws, script: &str) -> Value {
-    run(aws, aws.env(), script)
-}
-
-fn boto_as(aws: &Aws, keys: &Keys, script: &str) -> Value {
-    run(aws, aws.env_of(keys), script)
-}
-
-fn run(aws: &Aws, env: Vec<(String, String)>, script: &str) -> Value {
     let mut command = Command::new(&pythons()["moto"]);
-    command.env_clear().env("PATH", "/usr/bin:/bin").envs(env).args(["-c", &format!("{PRELUDE}\n{script}")]);
+    command
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .envs(aws.env())
+        .args(["-c", &format!("{PRELUDE}\n{script}")]);
     let output = command.output().expect("run Python");
     let said = String::from_utf8_lossy(&output.stderr);
     let line = |exchange: &Exchange| {
         format!("{} {:?} {:?}\n", exchange.call.action, exchange.status, exchange.error)
     };
-    let asked: String = aws.exchanges().iter().map(line).collect();
+    let asked: String = aws.requests().iter().map(line).collect();
     assert!(output.status.success(), "{said}\n--- asked\n{asked}--- moto\n{}", aws.moto.log());
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
@@ -120,7 +116,7 @@ show(first=ids(first), again=ids(again), other=other, second=ids(second), zone=i
 #[ignore = "needs moto and ministack: scripts/test runs it"]
 fn limits_are_refused_in_the_words_of_aws() {
     let aws = Aws::start();
-    aws.fail("AllocateAddress", usize::MAX, Fault::Refused(Refusal::address_limit()));
+    aws.fault(Fault::on("AllocateAddress").times(9).refuse(Refusal::address_limit()));
     let told = boto(
         &aws,
         r##"
@@ -152,7 +148,7 @@ show(full=full, over=over, far=far, arm=arm, right=right, image=image, kind=kind
     assert_eq!(told["key"], "InvalidKeyPair.NotFound");
     let full = json!([400, "AddressLimitExceeded", "The maximum number of addresses has been reached."]);
     assert_eq!(told["address"], full);
-    assert!(aws.calls("AllocateAddress").iter().all(|call| !call.processed));
+    assert!(aws.requests_for("AllocateAddress").iter().all(|call| call.faulty));
 }
 
 #[test]
@@ -208,7 +204,7 @@ show(made=[made["State"]["Name"], made.get("PublicIpAddress"), made.get("PublicD
     assert_eq!((&told["terminated"][0][0], &told["terminated"][0][1]), (&json!("terminated"), &json!(null)));
     assert_eq!((&told["listed"], &told["gone"]), (&json!([]), &json!("OK")));
     assert_eq!(told["left"], json!(null), "a server that goes leaves its address");
-    let tags = aws.calls("RunInstances")[0].call.clone();
+    let tags = aws.requests_for("RunInstances")[0].call.clone();
     assert_eq!(tags.tags("instance").get("app"), Some(&"library"));
 }
 
@@ -217,7 +213,7 @@ show(made=[made["State"]["Name"], made.get("PublicIpAddress"), made.get("PublicD
 fn things_appear_late_where_a_test_says_so() {
     let aws = Aws::start();
     for action in ["RunInstances", "CreateSecurityGroup", "AllocateAddress", "ImportKeyPair"] {
-        aws.appears_late(action, 2);
+        aws.fault(Fault::on(action).unseen(2));
     }
     let told = boto(
         &aws,
@@ -251,13 +247,13 @@ show(made=made, named=named, listed=listed, rules=rules, addresses=addresses, ke
 #[ignore = "needs moto and ministack: scripts/test runs it"]
 fn faults_come_as_often_as_planned() {
     let aws = Aws::start();
-    aws.fail("DescribeImages", 2, Fault::Throttled);
-    aws.fail("DescribeImages", 1, Fault::Internal);
-    aws.fail("DescribeVpcs", 1, Fault::Unavailable);
-    aws.fail("RunInstances", 1, Fault::Reset);
-    aws.fail("RunInstances", 1, Fault::Lost);
-    aws.fail("DescribeSubnets", 1, Fault::Truncated);
-    aws.fail("DescribeKeyPairs", 1, Fault::Slow(Duration::from_millis(300)));
+    aws.fault(Fault::on("DescribeImages").times(2).throttle());
+    aws.fault(Fault::on("DescribeImages").internal());
+    aws.fault(Fault::on("DescribeVpcs").unavailable());
+    aws.fault(Fault::on("RunInstances").reset());
+    aws.fault(Fault::on("RunInstances").lose_answer());
+    aws.fault(Fault::on("DescribeSubnets").truncate());
+    aws.fault(Fault::on("DescribeKeyPairs").hold(Duration::from_millis(300)));
     let told = boto(
         &aws,
         r##"
@@ -295,8 +291,9 @@ show(throttled=[throttled[0], *throttled[1:]], unavailable=unavailable, reset=re
     assert_eq!(told["after_lost"], told["again"], "it was done once");
     assert_eq!(told["truncated"], "ResponseParserError");
     assert!(told["slow"].as_f64().unwrap() >= 0.3, "{told}");
-    let runs: Vec<_> = aws.calls("RunInstances").iter().map(|call| (call.processed, call.status)).collect();
-    assert_eq!(runs, [(false, None), (true, None), (true, Some(200))]);
+    let runs: Vec<_> = aws.requests_for("RunInstances").iter().map(|run| (run.faulty, run.status)).collect();
+    assert_eq!(runs, [(true, None), (true, Some(200)), (false, Some(200))]);
+    assert_eq!(aws.faults_left(), []);
 }
 
 #[test]
@@ -333,9 +330,9 @@ fn records_change_and_settle() {
     let aws = Aws::start();
     let zone = aws.zone("example.com");
     aws.zone("example.com.au");
-    aws.fail("ChangeResourceRecordSets", 1, Fault::Throttled);
-    aws.fail("ChangeResourceRecordSets", 1, Fault::Refused(Refusal::prior_request()));
-    aws.fail("ChangeResourceRecordSets", 1, Fault::Lost);
+    aws.fault(Fault::on("ChangeResourceRecordSets").throttle());
+    aws.fault(Fault::on("ChangeResourceRecordSets").refuse(Refusal::prior_request()));
+    aws.fault(Fault::on("ChangeResourceRecordSets").lose_answer());
     let script = r##"
 r53 = client("route53")
 zone = "ZONE"
@@ -377,13 +374,11 @@ show(zones=sorted(zones), throttled=throttled, prior=prior, again=again, status=
     records.extend(names.iter().map(|name| json!([name, "A"])));
     assert_eq!(told["records"], json!(records));
 
-    let changes = aws.calls("ChangeResourceRecordSets");
+    let changes = aws.requests_for("ChangeResourceRecordSets");
     assert_eq!(changes[0].call.path.trim_end_matches('/'), format!("/2013-04-01/hostedzone/{zone}/rrset"));
     assert_eq!(texts(&changes[0].call.body, "Value"), ["203.0.113.5"]);
-    assert_eq!(
-        changes[..4].iter().map(|change| change.processed).collect::<Vec<_>>(),
-        [false, false, true, true]
-    );
+    let statuses: Vec<_> = changes[..4].iter().map(|change| (change.faulty, change.status)).collect();
+    assert_eq!(statuses, [(true, Some(400)), (true, Some(400)), (true, Some(200)), (false, Some(400))]);
     let shown = aws.route53(
         "GET",
         &format!("/2013-04-01/hostedzone/{zone}/rrset?name=www.example.com&maxitems=1"),
@@ -406,24 +401,30 @@ fn policy(zone: &str) -> Value {
     ]})
 }
 
-/// Does all of that; the code of what is refused.
+/// Everything that the policy is for, as each of some users; what is refused, in whose words.
 const DEPLOY: &str = r##"
-ec2, r53, sts = client("ec2"), client("route53"), client("sts")
-record = {"Name": "www.example.com", "Type": "A", "TTL": 300, "ResourceRecords": [{"Value": "203.0.113.5"}]}
-batch = {"Changes": [{"Action": "UPSERT", "ResourceRecordSet": record}]}
-calls = {
-    "ec2:DescribeInstances": lambda: ec2.describe_instances(Filters=[{"Name": "tag:ship:app", "Values": ["a b/ü*"]}]),
-    "ec2:RunInstances": lambda: ec2.run_instances(**server(UserData="#cloud-config\nä")),
-    "ec2:CreateTags": lambda: ec2.run_instances(**server(TagSpecifications=tags(app="library"))),
-    "ec2:TerminateInstances": lambda: ec2.terminate_instances(InstanceIds=[aliens[0]]),
-    "ec2:AllocateAddress": lambda: ec2.allocate_address(),
-    "route53:ListHostedZonesByName": lambda: r53.list_hosted_zones_by_name(DNSName="example.com"),
-    "route53:ListResourceRecordSets": lambda: r53.list_resource_record_sets(HostedZoneId=zone, StartRecordName="*.example.com", StartRecordType="A"),
-    "route53:ChangeResourceRecordSets": lambda: r53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch=batch),
-    "route53:GetChange": lambda: r53.get_change(Id=change),
-}
-show(who=sts.get_caller_identity()["Arn"], refused={name: answer for name, call in calls.items()
-     if isinstance(answer := refused(call), list)})
+def deploy(id, secret, zone, instance):
+    keys = {"aws_access_key_id": id, "aws_secret_access_key": secret}
+    ec2, r53, sts = (client(name, **keys) for name in ["ec2", "route53", "sts"])
+    record = {"Name": "www.example.com", "Type": "A", "TTL": 300, "ResourceRecords": [{"Value": "203.0.113.5"}]}
+    batch = {"Changes": [{"Action": "UPSERT", "ResourceRecordSet": record}]}
+    calls = {
+        "sts:GetCallerIdentity": (sts.get_caller_identity, {}),
+        "ec2:DescribeInstances": (ec2.describe_instances, dict(Filters=[{"Name": "tag:ship:app", "Values": ["a b/ü*"]}])),
+        "ec2:RunInstances": (ec2.run_instances, server(UserData="#cloud-config\nä")),
+        "ec2:CreateTags": (ec2.run_instances, server(TagSpecifications=tags(app="library"))),
+        "ec2:TerminateInstances": (ec2.terminate_instances, dict(InstanceIds=[instance])),
+        "ec2:AllocateAddress": (ec2.allocate_address, {}),
+        "route53:ListHostedZonesByName": (r53.list_hosted_zones_by_name, dict(DNSName="example.com")),
+        "route53:ListResourceRecordSets": (r53.list_resource_record_sets, dict(HostedZoneId=zone, StartRecordName="*.example.com", StartRecordType="A")),
+        "route53:ChangeResourceRecordSets": (r53.change_resource_record_sets, dict(HostedZoneId=zone, ChangeBatch=batch)),
+        "route53:GetChange": (r53.get_change, dict(Id=CHANGE)),
+    }
+    answers = {name: refused(call, **parameters) for name, (call, parameters) in calls.items()}
+    return {name: answer for name, answer in answers.items() if isinstance(answer, list)}
+
+who = client("sts", aws_access_key_id=USERS[0][0], aws_secret_access_key=USERS[0][1]).get_caller_identity()["Arn"]
+show(who=who, refused=[deploy(*user) for user in USERS])
 "##;
 
 #[test]
@@ -431,73 +432,53 @@ show(who=sts.get_caller_identity()["Arn"], refused={name: answer for name, call 
 fn a_policy_allows_what_it_names_and_nothing_else() {
     let aws = Aws::start();
     let (zone, other) = (aws.zone("example.com"), aws.zone("example.org"));
-    aws.others(12, |_| Vec::new());
+    let body = "<R><Name>example.net</Name><CallerReference>c</CallerReference></R>";
+    let change = &texts(&aws.route53("POST", "/2013-04-01/hostedzone", body), "Id")[1];
+    aws.others(14, |_| Vec::new());
     let servers = texts(&aws.ec2("DescribeInstances", &[]), "instanceId");
-    let change = texts(
-        &aws.route53(
-            "POST",
-            "/2013-04-01/hostedzone",
-            "<R><Name>example.net</Name><CallerReference>c</CallerReference></R>",
-        ),
-        "Id",
-    );
-    let script = |zone: &str, server: usize| {
-        format!("zone, aliens, change = {zone:?}, [{:?}], {:?}\n{DEPLOY}", servers[server], change[1])
-    };
+
     let policy = policy(&zone);
-
     let deployer = aws.user("deployer", &policy);
-    let told = boto_as(&aws, &deployer, &script(&zone, 0));
-    assert_eq!(told, json!({"who": "arn:aws:iam::123456789012:user/deployer", "refused": {}}));
-    let elsewhere = boto_as(&aws, &deployer, &script(&other, 1));
-    let refused: Vec<&String> = elsewhere["refused"].as_object().unwrap().keys().collect();
-    assert_eq!(
-        refused,
-        ["route53:ChangeResourceRecordSets", "route53:ListResourceRecordSets"],
-        "another zone"
-    );
-
-    for (n, action) in actions(&policy).iter().enumerate() {
-        let user = aws.user(&format!("without-{n}"), &without(&policy, action));
-        let told = boto_as(&aws, &user, &script(&zone, n + 2));
-        let refused = told["refused"].as_object().unwrap();
-        let mut wanted = BTreeSet::from([action.as_str()]);
-        if action == "ec2:RunInstances" {
-            wanted.insert("ec2:CreateTags"); // the script tags a server as it makes one
-        }
-        assert_eq!(refused.keys().map(String::as_str).collect::<BTreeSet<_>>(), wanted);
-        let code = if action.starts_with("ec2") { "UnauthorizedOperation" } else { "AccessDenied" };
-        assert_eq!((&refused[action][0], &refused[action][1]), (&json!(403), &json!(code)));
-        let message = refused[action][2].as_str().unwrap();
-        let reason = format!("is not authorized to perform: {action}");
-        assert!(message.contains(&reason), "{message}");
-        assert_eq!(
-            message.contains("Encoded authorization failure message: "),
-            action.starts_with("ec2") && !action.contains("Describe"),
-            "{message}"
-        );
+    let forged = Keys { secret: "wrong".into(), ..deployer.clone() };
+    let unknown = Keys { id: "AKIAI44QH8DHBEXAMPLE".into(), secret: "wrong".into() };
+    let mut users = vec![(deployer.clone(), &zone), (deployer, &other), (forged, &zone), (unknown, &zone)];
+    let all = actions(&policy);
+    for (n, action) in all.iter().enumerate() {
+        users.push((aws.user(&format!("without-{n}"), &without(&policy, action)), &zone));
     }
+    let users =
+        users.iter().zip(&servers).map(|((keys, zone), server)| json!([keys.id, keys.secret, zone, server]));
+    let told = boto(&aws, &format!("CHANGE, USERS = {change:?}, {}\n{DEPLOY}", users.collect::<Value>()));
 
-    let forged = Keys { secret: "wrong".into(), ..deployer };
-    let told = boto_as(
-        &aws,
-        &forged,
-        r#"
-show(ec2=refused(client("ec2").describe_instances)[:2], r53=refused(client("route53").list_hosted_zones)[:2],
-     sts=refused(client("sts").get_caller_identity)[:2])
-"#,
-    );
-    let mismatch = json!([403, "SignatureDoesNotMatch"]);
-    assert_eq!(told, json!({"ec2": [401, "AuthFailure"], "r53": mismatch, "sts": mismatch}));
-    let nobody = Keys { id: "AKIAI44QH8DHBEXAMPLE".into(), secret: "wrong".into() };
-    let told = boto_as(
-        &aws,
-        &nobody,
-        r#"
-show(ec2=code(client("ec2").describe_instances), r53=code(client("route53").list_hosted_zones))
-"#,
-    );
-    assert_eq!(told, json!({"ec2": "AuthFailure", "r53": "InvalidClientTokenId"}));
+    assert_eq!(told["who"], "arn:aws:iam::123456789012:user/deployer");
+    let refused: Vec<BTreeMap<String, (u16, String, String)>> =
+        serde_json::from_value(told["refused"].clone()).unwrap();
+    let names = |refused: &BTreeMap<String, _>| refused.keys().cloned().collect::<Vec<String>>();
+    assert_eq!(refused[0], BTreeMap::new());
+    assert_eq!(names(&refused[1]), ["route53:ChangeResourceRecordSets", "route53:ListResourceRecordSets"]);
+    let error = |user: usize, name: &str| (refused[user][name].0, refused[user][name].1.as_str());
+    assert_eq!(error(2, "ec2:DescribeInstances"), (401, "AuthFailure"));
+    assert_eq!(error(2, "route53:GetChange"), (403, "SignatureDoesNotMatch"));
+    assert_eq!(error(2, "sts:GetCallerIdentity"), (403, "SignatureDoesNotMatch"));
+    assert_eq!(error(3, "ec2:DescribeInstances"), (401, "AuthFailure"));
+    assert_eq!(error(3, "route53:ListHostedZonesByName"), (403, "InvalidClientTokenId"));
+    assert_eq!((refused[2].len(), refused[3].len()), (10, 10));
+
+    for (action, refused) in all.iter().zip(&refused[4..]) {
+        // The deployer tags a server as it makes one.
+        let with = (action == "ec2:RunInstances").then_some("ec2:CreateTags");
+        let wanted: BTreeSet<&str> = with.into_iter().chain([action.as_str()]).collect();
+        assert_eq!(names(refused), wanted.into_iter().collect::<Vec<_>>());
+        let (status, code, message) = &refused[action];
+        let ec2 = action.starts_with("ec2");
+        assert_eq!(
+            (*status, code.as_str()),
+            (403, if ec2 { "UnauthorizedOperation" } else { "AccessDenied" })
+        );
+        assert!(message.contains(&format!("is not authorized to perform: {action}")), "{message}");
+        let encoded = message.contains("Encoded authorization failure message: ");
+        assert_eq!(encoded, ec2 && !action.contains("Describe"), "{message}");
+    }
 }
 
 #[test]
@@ -518,7 +499,7 @@ show(retries=answer["ResponseMetadata"]["RetryAttempts"], made=len(ids(ec2.run_i
 "##;
     let told = boto(&aws, &script.replace("BURST", &format!("http://{}", microburst.address)));
     assert_eq!(told, json!({"retries": 2, "made": 1}));
-    assert_eq!(aws.calls("DescribeInstances").len(), 1, "two of three got no further than microburst");
+    assert_eq!(aws.requests_for("DescribeInstances").len(), 1, "two of three got no further than microburst");
 }
 
 #[test]
