@@ -6,11 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use roxmltree::{Document, Node};
+use serde_json::json;
 
 use super::answer::{Edits, address_in_name, child, child_text, instance_of, invented, items, parse, texts};
 use super::call::{Call, Refusal, Service};
+use super::machines::{Machines, Work};
 use super::upstream::Upstream;
+use crate::boxes::{CloudInit, Suite};
 use crate::fakes::http::Response;
 
 /// Bytes of user data, as it is and as base64.
@@ -27,6 +32,10 @@ pub struct Ec2 {
     states: HashMap<String, Passing>,
     unseen: HashMap<String, u32>,
     addresses: Addresses,
+    /// Real servers behind those that are made with user data.
+    pub machines: Option<Machines>,
+    keys: HashMap<String, String>,
+    held: BTreeMap<Ipv4Addr, String>,
 }
 
 /// What a client token stands for: it is good for one action in one region, or one zone where the request names one.
@@ -63,7 +72,16 @@ impl Ec2 {
             states: HashMap::new(),
             unseen: HashMap::new(),
             addresses: Addresses::default(),
+            machines: None,
+            keys: HashMap::new(),
+            held: BTreeMap::new(),
         }
+    }
+
+    /// From now on servers that are made with user data boot. Elastic addresses are what a box can really have then.
+    pub fn boot(&mut self, packages: bool, elastic: Vec<Ipv4Addr>) {
+        self.machines = Some(Machines::new(packages));
+        self.addresses.elastic = Some(elastic);
     }
 
     /// Answers a request that is allowed; what it makes can't be seen for that many looks.
@@ -94,7 +112,7 @@ impl Ec2 {
             Wanted::default()
         };
         if call.action == "AllocateAddress" && call.parameter("Address").is_empty() {
-            parameters.insert("Address".into(), self.addresses.fresh().to_string());
+            parameters.insert("Address".into(), self.addresses.elastic().to_string());
         }
         let answer = self.ask(&call.region, &parameters);
         if answer.status == 200 && !dry {
@@ -250,6 +268,7 @@ impl Ec2 {
             };
             self.unseen.extend(texts(&xml, id).into_iter().map(|id| (id, unseen)));
         }
+        self.tell_machines(call, &xml);
         let passing = |code, name| Passing { code, name, looks: self.lag };
         let passing = match call.action.as_str() {
             "RunInstances" | "StartInstances" => passing("0", "pending"),
@@ -263,6 +282,73 @@ impl Ec2 {
                 self.leave_addresses(&call.region, &instance);
             }
             self.states.insert(instance, passing);
+        }
+        self.move_addresses(&call.region);
+    }
+
+    /// What happened to servers happens to the boxes behind them.
+    fn tell_machines(&mut self, call: &Call, xml: &str) {
+        let Some(machines) = &self.machines else { return };
+        let all = |work: &Work| {
+            call.list("InstanceId")
+                .into_iter()
+                .for_each(|instance| machines.hand_over(instance, work.clone()));
+        };
+        match call.action.as_str() {
+            "ImportKeyPair" => {
+                let material = STANDARD.decode(call.parameter("PublicKeyMaterial")).unwrap_or_default();
+                let public = String::from_utf8_lossy(&material).trim().to_owned();
+                self.keys.insert(call.parameter("KeyName").to_owned(), public);
+            }
+            "RunInstances" => {
+                let Some(user_data) = call.user_data() else { return };
+                let image = [("Action", "DescribeImages"), ("ImageId.1", call.parameter("ImageId"))];
+                let image =
+                    texts(&self.ask_for(&call.region, &image), "imageLocation").pop().unwrap_or_default();
+                let told = CloudInit {
+                    user_data: String::from_utf8(user_data).expect("user data in UTF-8"),
+                    vendor_data: Some(vendor_data(self.keys.get(call.parameter("KeyName")))),
+                    ..CloudInit::default()
+                };
+                for (_, instance) in instances(&parse(xml)) {
+                    let name = child_text(instance, "privateDnsName").split('.').next().unwrap_or_default();
+                    let told = CloudInit { hostname: name.to_owned(), ..told.clone() };
+                    machines.hand_over(child_text(instance, "instanceId"), Work::Boot(suite(&image), told));
+                }
+            }
+            "StartInstances" => all(&Work::Start),
+            "StopInstances" => all(&Work::Stop),
+            "RebootInstances" => all(&Work::Reboot),
+            "TerminateInstances" => all(&Work::Remove),
+            "AssociateAddress" | "DisassociateAddress" | "ReleaseAddress" => {
+                self.move_addresses(&call.region)
+            }
+            _ => {}
+        }
+    }
+
+    /// Boxes have the elastic addresses that their servers have.
+    fn move_addresses(&mut self, region: &str) {
+        let answer = self.ask_for(region, &[("Action", "DescribeAddresses")]);
+        let document = parse(&answer);
+        let held: BTreeMap<Ipv4Addr, String> = items(document.root_element(), "addressesSet")
+            .filter_map(|item| {
+                Some((child_text(item, "publicIp").parse().ok()?, child_text(item, "instanceId")))
+            })
+            .filter(|(_, instance)| !instance.is_empty())
+            .map(|(address, instance)| (address, instance.to_owned()))
+            .collect();
+        let before = std::mem::replace(&mut self.held, held);
+        let Some(machines) = &self.machines else { return };
+        for (address, instance) in
+            before.iter().filter(|(address, had)| self.held.get(*address) != Some(*had))
+        {
+            machines.hand_over(instance, Work::Take(*address));
+        }
+        for (address, instance) in
+            self.held.iter().filter(|(address, has)| before.get(*address) != Some(*has))
+        {
+            machines.hand_over(instance, Work::Add(*address));
         }
     }
 
@@ -314,6 +400,7 @@ impl Ec2 {
             let id = child_text(instance, "instanceId");
             let mut state = state_of(instance);
             let hidden = self.looked(id);
+            self.await_machine(id);
             if let Some(passing) = self.states.get_mut(id).filter(|passing| !hidden && passing.looks > 0) {
                 passing.looks -= 1;
                 state = passing.name;
@@ -338,7 +425,21 @@ impl Ec2 {
         }
     }
 
-    /// Every public address and name of one becomes one that leads nowhere.
+    /// A server whose box doesn't boot yet stays as it is for another look.
+    fn await_machine(&mut self, instance: &str) {
+        let Some(machines) = &self.machines else { return };
+        if let Some(machine) = machines.get(instance)
+            && let Ok(address) = machine.host.parse()
+        {
+            self.addresses.real.insert(instance.to_owned(), address);
+        } else if machines.expects(instance)
+            && let Some(passing) = self.states.get_mut(instance)
+        {
+            passing.looks = passing.looks.max(1);
+        }
+    }
+
+    /// Every public address and name of one becomes one that leads nowhere, or to a box.
     fn own_addresses(&mut self, document: &Document, edits: &mut Edits) {
         for node in document.descendants().filter(|node| node.is_element()) {
             let Some(text) = node.text() else { continue };
@@ -355,10 +456,12 @@ impl Ec2 {
     }
 }
 
-/// Public addresses: of the ranges for documentation, where nothing ever answers.
+/// Public addresses: of the ranges for documentation, where nothing ever answers, unless a box does.
 #[derive(Debug, Default)]
 struct Addresses {
     given: u32,
+    real: HashMap<String, Ipv4Addr>,
+    elastic: Option<Vec<Ipv4Addr>>,
     shown: HashMap<(Ipv4Addr, String), Ipv4Addr>,
 }
 
@@ -375,12 +478,24 @@ impl Addresses {
         }
     }
 
+    /// An elastic one.
+    fn elastic(&mut self) -> Ipv4Addr {
+        match &mut self.elastic {
+            Some(left) => left.pop().expect("eight elastic addresses are enough for real servers"),
+            None => self.fresh(),
+        }
+    }
+
     /// The address to show for one of moto's, which are not unique: 250 of them often have a pair.
     fn shown(&mut self, address: Ipv4Addr, instance: Option<&str>) -> Ipv4Addr {
         if !invented(address) {
             return address;
         }
-        let key = (address, instance.unwrap_or_default().to_owned());
+        let instance = instance.unwrap_or_default();
+        if let Some(real) = self.real.get(instance) {
+            return *real;
+        }
+        let key = (address, instance.to_owned());
         if let Some(shown) = self.shown.get(&key) {
             return *shown;
         }
@@ -437,6 +552,12 @@ impl Wanted {
 /// What AWS refuses without a look at anything else.
 fn limits(call: &Call) -> Result<(), Refusal> {
     let invalid = |message: String| Err(Refusal::new(400, "InvalidParameterValue", message));
+    let page = call.parameters.get("MaxResults").and_then(|page| page.parse::<u32>().ok());
+    if let Some(page) = page.filter(|page| call.action == "DescribeInstances" && *page < 5) {
+        return invalid(format!(
+            "Value ( {page} ) for parameter maxResults is invalid. Expecting a value greater than 5."
+        ));
+    }
     let token = call.parameter("ClientToken");
     if token.len() > 64 {
         return invalid(format!(
@@ -452,6 +573,55 @@ fn limits(call: &Call) -> Result<(), Refusal> {
         return invalid(format!("User data is limited to {USER_DATA} bytes"));
     }
     Ok(())
+}
+
+/// A server as moto keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// `i-…`
+    pub id: String,
+    /// `running`, `terminated`…; those in between don't show here.
+    pub state: String,
+    /// `t3.micro`
+    pub kind: String,
+    /// `ami-…`
+    pub image: String,
+    /// All of its tags.
+    pub tags: BTreeMap<String, String>,
+    /// The names of the groups that it is in.
+    pub groups: Vec<String>,
+}
+
+impl Instance {
+    /// Reads all servers in an answer.
+    pub fn read(xml: &str) -> Vec<Self> {
+        let text = |node: Node, name: &str| child_text(node, name).to_owned();
+        let read = |(_, node): (Node, Node)| Self {
+            id: text(node, "instanceId"),
+            state: state_of(node).to_owned(),
+            kind: text(node, "instanceType"),
+            image: text(node, "imageId"),
+            tags: items(node, "tagSet").map(|tag| (text(tag, "key"), text(tag, "value"))).collect(),
+            groups: items(node, "groupSet").map(|group| text(group, "groupName")).collect(),
+        };
+        instances(&parse(xml)).map(read).collect()
+    }
+}
+
+/// What Debian's images for EC2 say of themselves: `admin` logs in, with the key that the server was made with.
+fn vendor_data(key: Option<&String>) -> String {
+    let keys: Vec<&String> = key.into_iter().collect();
+    let admin = json!({"name": "admin", "shell": "/bin/bash", "sudo": "ALL=(ALL) NOPASSWD:ALL", "lock_passwd": true,
+                       "ssh_authorized_keys": keys});
+    // JSON is YAML.
+    format!("#cloud-config\n{}\n", json!({"disable_root": true, "users": [admin]}))
+}
+
+/// What boots for an image.
+fn suite(image: &str) -> Suite {
+    let suites = [("debian-12", Suite::Bookworm), ("debian-13", Suite::Trixie)];
+    let suite = suites.iter().find(|(name, _)| image.contains(name));
+    suite.unwrap_or_else(|| panic!("no box boots {image:?}")).1
 }
 
 /// How AWS says that something isn't there.
