@@ -18,17 +18,19 @@
 //! Over moto: client tokens, limits of user data, states that take a look to pass, groups and addresses that depend on
 //! servers, filters by state and token ([`ec2`]). Over ministack: what may stand in a zone, zones by name ([`route53`]).
 //!
-//! What differs from AWS: Route 53 lists a wildcard as `*`, not as `\052`. Policies are judged by one resource a request, and
-//! without the tags of things that are there already.
+//! What differs from AWS: Route 53 lists a wildcard as `*`, not as `\052`. Policies are judged by one resource a request,
+//! without the tags of things that are there already, and only for EC2, Route 53 and STS; other services are moto's own.
+//! A server that was stopped keeps its public address.
 //!
 //! Invariant: only [`Aws`] and clients talk to the servers behind, and both stay on the loopback interface.
 
 mod access;
+mod addresses;
 mod answer;
 mod call;
 mod ec2;
 mod machines;
-mod proofs;
+mod proof;
 mod route53;
 mod servers;
 mod upstream;
@@ -36,6 +38,7 @@ mod upstream;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -80,6 +83,24 @@ enum Harm {
     Truncate,
     Hold(Duration),
     Unseen(u32),
+}
+
+impl Harm {
+    /// What is answered instead of doing anything, if that is the harm.
+    fn refusal(&self, service: &Service) -> Option<Refusal> {
+        match self {
+            Self::Throttled => Some(Refusal::throttled(service)),
+            Self::Unavailable => Some(Refusal::unavailable(service)),
+            Self::Internal => Some(Refusal::internal(service)),
+            Self::Refused(refusal) => Some(refusal.clone()),
+            Self::None
+            | Self::Reset
+            | Self::LoseAnswer
+            | Self::Truncate
+            | Self::Hold(_)
+            | Self::Unseen(_) => None,
+        }
+    }
 }
 
 impl Fault {
@@ -156,7 +177,8 @@ impl Fault {
 pub struct Exchange {
     /// The request.
     pub call: Call,
-    /// The status that was answered, or would have been had the answer not been lost; none if nothing was done.
+    /// The status that was answered, or would have been had the answer not been lost; none after a reset that kept it from
+    /// being done.
     pub status: Option<u16>,
     /// The error's code, with a status of 400 or more.
     pub error: Option<String>,
@@ -183,7 +205,8 @@ struct Shared {
 }
 
 impl Aws {
-    /// Starts one with an account of its own; installs what it needs the first time. Servers are entries in a list.
+    /// Starts one with an account of its own; installs what it needs the first time. Nothing boots: never connect to the
+    /// addresses that servers have here.
     pub fn start() -> Self {
         let servers = Servers::get();
         let account = Servers::account();
@@ -383,7 +406,8 @@ impl Aws {
 
     /// Makes a public zone and returns its id (`Z…`).
     pub fn zone(&self, name: &str) -> String {
-        let reference = format!("{name} {}", self.zones());
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let reference = NEXT.fetch_add(1, Ordering::Relaxed);
         let body = format!(
             "<CreateHostedZoneRequest xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><Name>{name}</Name>\
              <CallerReference>{reference}</CallerReference></CreateHostedZoneRequest>"
@@ -391,10 +415,6 @@ impl Aws {
         let made = self.route53("POST", "/2013-04-01/hostedzone", &body);
         let id = texts(&made, "Id").into_iter().next().unwrap_or_default();
         id.trim_start_matches("/hostedzone/").to_owned()
-    }
-
-    fn zones(&self) -> usize {
-        texts(&self.route53("GET", "/2013-04-01/hostedzone?maxitems=100", ""), "HostedZone").len()
     }
 
     /// Asks Route 53 as someone who may do everything, past faults and the record; panics unless it succeeds.
@@ -426,14 +446,7 @@ impl Shared {
             log.push(entry);
             log.len() - 1
         };
-        let refused = faults.iter().find_map(|harm| match harm {
-            Harm::Throttled => Some(Refusal::throttled(&call.service)),
-            Harm::Unavailable => Some(Refusal::unavailable(&call.service)),
-            Harm::Internal => Some(Refusal::internal(&call.service)),
-            Harm::Refused(refusal) => Some(refusal.clone()),
-            _ => None,
-        });
-        let answer = match refused {
+        let answer = match faults.iter().find_map(|harm| harm.refusal(&call.service)) {
             Some(refusal) => refusal.response(&call.service),
             None if faults.contains(&Harm::Reset) => return Delivery::Reset,
             None => self.process(&call, request, &faults),

@@ -6,16 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use roxmltree::{Document, Node};
-use serde_json::json;
 
-use super::answer::{Edits, address_in_name, child, child_text, instance_of, invented, items, parse, texts};
+use super::addresses::Addresses;
+use super::answer::{Edits, child, child_text, items, parse, texts};
 use super::call::{Call, Refusal, Service};
-use super::machines::{Machines, Work};
+use super::machines::Machines;
 use super::upstream::Upstream;
-use crate::boxes::{CloudInit, Suite};
 use crate::fakes::http::Response;
 
 /// Bytes of user data, as it is and as base64.
@@ -29,13 +26,13 @@ pub struct Ec2 {
     tokens: HashMap<Token, First>,
     /// Looks that a state takes to pass.
     pub lag: u32,
-    states: HashMap<String, Passing>,
+    pub(super) states: HashMap<String, Passing>,
     unseen: HashMap<String, u32>,
-    addresses: Addresses,
+    pub(super) addresses: Addresses,
     /// Real servers behind those that are made with user data.
     pub machines: Option<Machines>,
-    keys: HashMap<String, String>,
-    held: BTreeMap<Ipv4Addr, String>,
+    pub(super) keys: HashMap<String, String>,
+    pub(super) held: BTreeMap<Ipv4Addr, String>,
 }
 
 /// What a client token stands for: it is good for one action in one region, or one zone where the request names one.
@@ -56,10 +53,10 @@ struct First {
 
 /// A state on the way to another.
 #[derive(Debug, Clone, Copy)]
-struct Passing {
+pub(super) struct Passing {
     code: &'static str,
     name: &'static str,
-    looks: u32,
+    pub(super) looks: u32,
 }
 
 impl Ec2 {
@@ -81,7 +78,7 @@ impl Ec2 {
     /// From now on servers that are made with user data boot. Elastic addresses are what a box can really have then.
     pub fn boot(&mut self, packages: bool, elastic: Vec<Ipv4Addr>) {
         self.machines = Some(Machines::new(packages));
-        self.addresses.elastic = Some(elastic);
+        self.addresses = Addresses::with_elastic(elastic);
     }
 
     /// Answers a request that is allowed; what it makes can't be seen for that many looks.
@@ -133,7 +130,8 @@ impl Ec2 {
         answer
     }
 
-    fn ask_for(&self, region: &str, parameters: &[(&str, &str)]) -> String {
+    /// The same; what it says.
+    pub(super) fn ask_for(&self, region: &str, parameters: &[(&str, &str)]) -> String {
         let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         text(&self.ask(region, &parameters.iter().map(pair).collect()))
     }
@@ -286,72 +284,6 @@ impl Ec2 {
         self.move_addresses(&call.region);
     }
 
-    /// What happened to servers happens to the boxes behind them.
-    fn tell_machines(&mut self, call: &Call, xml: &str) {
-        let Some(machines) = &self.machines else { return };
-        let all = |work: &Work| {
-            call.list("InstanceId")
-                .into_iter()
-                .for_each(|instance| machines.hand_over(instance, work.clone()));
-        };
-        match call.action.as_str() {
-            "ImportKeyPair" => {
-                let material = STANDARD.decode(call.parameter("PublicKeyMaterial")).unwrap_or_default();
-                let public = String::from_utf8_lossy(&material).trim().to_owned();
-                self.keys.insert(call.parameter("KeyName").to_owned(), public);
-            }
-            "RunInstances" => {
-                let Some(user_data) = call.user_data() else { return };
-                let image = [("Action", "DescribeImages"), ("ImageId.1", call.parameter("ImageId"))];
-                let image =
-                    texts(&self.ask_for(&call.region, &image), "imageLocation").pop().unwrap_or_default();
-                let told = CloudInit {
-                    user_data: String::from_utf8(user_data).expect("user data in UTF-8"),
-                    vendor_data: Some(vendor_data(self.keys.get(call.parameter("KeyName")))),
-                    ..CloudInit::default()
-                };
-                for (_, instance) in instances(&parse(xml)) {
-                    let name = child_text(instance, "privateDnsName").split('.').next().unwrap_or_default();
-                    let told = CloudInit { hostname: name.to_owned(), ..told.clone() };
-                    machines.hand_over(child_text(instance, "instanceId"), Work::Boot(suite(&image), told));
-                }
-            }
-            "StartInstances" => all(&Work::Start),
-            "StopInstances" => all(&Work::Stop),
-            "RebootInstances" => all(&Work::Reboot),
-            "TerminateInstances" => all(&Work::Remove),
-            "AssociateAddress" | "DisassociateAddress" | "ReleaseAddress" => {
-                self.move_addresses(&call.region)
-            }
-            _ => {}
-        }
-    }
-
-    /// Boxes have the elastic addresses that their servers have.
-    fn move_addresses(&mut self, region: &str) {
-        let answer = self.ask_for(region, &[("Action", "DescribeAddresses")]);
-        let document = parse(&answer);
-        let held: BTreeMap<Ipv4Addr, String> = items(document.root_element(), "addressesSet")
-            .filter_map(|item| {
-                Some((child_text(item, "publicIp").parse().ok()?, child_text(item, "instanceId")))
-            })
-            .filter(|(_, instance)| !instance.is_empty())
-            .map(|(address, instance)| (address, instance.to_owned()))
-            .collect();
-        let before = std::mem::replace(&mut self.held, held);
-        let Some(machines) = &self.machines else { return };
-        for (address, instance) in
-            before.iter().filter(|(address, had)| self.held.get(*address) != Some(*had))
-        {
-            machines.hand_over(instance, Work::Take(*address));
-        }
-        for (address, instance) in
-            self.held.iter().filter(|(address, has)| before.get(*address) != Some(*has))
-        {
-            machines.hand_over(instance, Work::Add(*address));
-        }
-    }
-
     /// A server that goes leaves its addresses to their owner.
     fn leave_addresses(&self, region: &str, instance: &str) {
         let of_instance = [
@@ -386,7 +318,7 @@ impl Ec2 {
                 .filter(|part| part.is_element() && !part.has_children())
                 .for_each(|part| edits.remove(part));
         }
-        self.own_addresses(&document, &mut edits);
+        self.addresses.mend(&document, &mut edits);
         let body = edits.apply(&xml);
         for trace in ["54.214.", "54-214-"] {
             assert!(!body.contains(trace), "an address that moto made up would be shown:\n{body}");
@@ -423,85 +355,6 @@ impl Ec2 {
                 edits.remove(reservation);
             }
         }
-    }
-
-    /// A server whose box doesn't boot yet stays as it is for another look.
-    fn await_machine(&mut self, instance: &str) {
-        let Some(machines) = &self.machines else { return };
-        if let Some(machine) = machines.get(instance)
-            && let Ok(address) = machine.host.parse()
-        {
-            self.addresses.real.insert(instance.to_owned(), address);
-        } else if machines.expects(instance)
-            && let Some(passing) = self.states.get_mut(instance)
-        {
-            passing.looks = passing.looks.max(1);
-        }
-    }
-
-    /// Every public address and name of one becomes one that leads nowhere, or to a box.
-    fn own_addresses(&mut self, document: &Document, edits: &mut Edits) {
-        for node in document.descendants().filter(|node| node.is_element()) {
-            let Some(text) = node.text() else { continue };
-            if matches!(node.tag_name().name(), "dnsName" | "publicDnsName") {
-                let Some(address) = address_in_name(text) else { continue };
-                let address = self.addresses.shown(address, instance_of(node)).to_string();
-                edits.text(Some(node), &format!("ec2-{}.example.com", address.replace('.', "-")));
-            } else if let Ok(address) = text.parse::<Ipv4Addr>()
-                && invented(address)
-            {
-                edits.text(Some(node), &self.addresses.shown(address, instance_of(node)).to_string());
-            }
-        }
-    }
-}
-
-/// Public addresses: of the ranges for documentation, where nothing ever answers, unless a box does.
-#[derive(Debug, Default)]
-struct Addresses {
-    given: u32,
-    real: HashMap<String, Ipv4Addr>,
-    elastic: Option<Vec<Ipv4Addr>>,
-    shown: HashMap<(Ipv4Addr, String), Ipv4Addr>,
-}
-
-impl Addresses {
-    /// The next that nothing has: 203.0.113.1 and on, then 198.51.100.1 and on.
-    fn fresh(&mut self) -> Ipv4Addr {
-        let (block, last) = (self.given / 254, self.given % 254 + 1);
-        self.given += 1;
-        let last = u8::try_from(last).expect("at most 254");
-        match block {
-            0 => Ipv4Addr::new(203, 0, 113, last),
-            1 => Ipv4Addr::new(198, 51, 100, last),
-            _ => panic!("more than 508 public addresses"),
-        }
-    }
-
-    /// An elastic one.
-    fn elastic(&mut self) -> Ipv4Addr {
-        match &mut self.elastic {
-            Some(left) => left.pop().expect("eight elastic addresses are enough for real servers"),
-            None => self.fresh(),
-        }
-    }
-
-    /// The address to show for one of moto's, which are not unique: 250 of them often have a pair.
-    fn shown(&mut self, address: Ipv4Addr, instance: Option<&str>) -> Ipv4Addr {
-        if !invented(address) {
-            return address;
-        }
-        let instance = instance.unwrap_or_default();
-        if let Some(real) = self.real.get(instance) {
-            return *real;
-        }
-        let key = (address, instance.to_owned());
-        if let Some(shown) = self.shown.get(&key) {
-            return *shown;
-        }
-        let fresh = self.fresh();
-        self.shown.insert(key, fresh);
-        fresh
     }
 }
 
@@ -608,22 +461,6 @@ impl Instance {
     }
 }
 
-/// What Debian's images for EC2 say of themselves: `admin` logs in, with the key that the server was made with.
-fn vendor_data(key: Option<&String>) -> String {
-    let keys: Vec<&String> = key.into_iter().collect();
-    let admin = json!({"name": "admin", "shell": "/bin/bash", "sudo": "ALL=(ALL) NOPASSWD:ALL", "lock_passwd": true,
-                       "ssh_authorized_keys": keys});
-    // JSON is YAML.
-    format!("#cloud-config\n{}\n", json!({"disable_root": true, "users": [admin]}))
-}
-
-/// What boots for an image.
-fn suite(image: &str) -> Suite {
-    let suites = [("debian-12", Suite::Bookworm), ("debian-13", Suite::Trixie)];
-    let suite = suites.iter().find(|(name, _)| image.contains(name));
-    suite.unwrap_or_else(|| panic!("no box boots {image:?}")).1
-}
-
 /// How AWS says that something isn't there.
 fn not_found(id: &str) -> Refusal {
     let (code, message) = match id.split_once('-').map_or("", |(kind, _)| kind) {
@@ -649,7 +486,9 @@ fn listed(action: &str) -> Option<(&'static str, &'static str)> {
 }
 
 /// Every server in an answer, after the reservation that it is in.
-fn instances<'a, 'i>(document: &'a Document<'i>) -> impl Iterator<Item = (Node<'a, 'i>, Node<'a, 'i>)> {
+pub(super) fn instances<'a, 'i>(
+    document: &'a Document<'i>,
+) -> impl Iterator<Item = (Node<'a, 'i>, Node<'a, 'i>)> {
     let root = document.root_element();
     let reservations: Vec<Node> = match root.tag_name().name() {
         "DescribeInstancesResponse" => items(root, "reservationSet").collect(),
@@ -708,18 +547,5 @@ mod tests {
                 && !wanted.allows("running", "u")
         );
         assert!(Wanted::default().allows("terminated", ""));
-    }
-
-    #[test]
-    fn addresses_are_those_of_documentation_and_stay() {
-        let mut addresses = Addresses::default();
-        let moto = Ipv4Addr::new(54, 214, 7, 7);
-        assert_eq!(addresses.shown(moto, Some("i-1")), Ipv4Addr::new(203, 0, 113, 1));
-        assert_eq!(addresses.fresh(), Ipv4Addr::new(203, 0, 113, 2));
-        assert_eq!(addresses.shown(moto, Some("i-1")), Ipv4Addr::new(203, 0, 113, 1));
-        assert_eq!(addresses.shown(moto, Some("i-2")), Ipv4Addr::new(203, 0, 113, 3));
-        assert_eq!(addresses.shown(Ipv4Addr::new(10, 0, 0, 1), None), Ipv4Addr::new(10, 0, 0, 1));
-        let last = std::iter::repeat_with(|| addresses.fresh()).nth(251).unwrap();
-        assert_eq!(last, Ipv4Addr::new(198, 51, 100, 1));
     }
 }
