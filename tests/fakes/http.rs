@@ -22,7 +22,8 @@ pub struct Request {
     pub path: String,
     /// The query as sent, without its question mark.
     pub query: String,
-    headers: Vec<(String, String)>,
+    /// As sent, in that order.
+    pub headers: Vec<(String, String)>,
     /// All of the body.
     pub body: Vec<u8>,
 }
