@@ -166,11 +166,11 @@ fn records_are_planned_set_and_then_right() {
         ~ record example.com A                                 leads to 203.0.113.9
             -203.0.113.9  TTL 3600
             +203.0.113.10  TTL 300
-        + record www.example.com A                             is missing
+        + record www.example.com A                             will lead to 203.0.113.10
             +203.0.113.10  TTL 300
         - record www.example.com AAAA                          the server has no IPv6 address, and visitors would try this one
             -2001:db8::9  TTL 300
-        + record library.example.org A                         is missing
+        + record library.example.org A                         will lead to 203.0.113.10
             +203.0.113.10  TTL 300
         ");
         apply(&host, &mut plan, &|_| {}).await.unwrap();
@@ -262,7 +262,7 @@ fn a_zone_is_made_only_on_request() {
         let mut plan = survey(&host, &with, &target).await.unwrap();
         insta::assert_snapshot!(shown(&plan), @r"
         + zone example.co.uk                                   its name servers are then to be entered where the domain is registered
-        + record library.example.co.uk A                       is missing
+        + record library.example.co.uk A                       will lead to 203.0.113.10
             +203.0.113.10  TTL 300
         ");
         apply(&host, &mut plan, &|_| {}).await.unwrap();

@@ -56,19 +56,19 @@ fn check(ipv6: &str, found: &str) -> String {
 #[test]
 fn each_domain_gets_its_addresses() {
     insta::assert_snapshot!(check("2001:db8::10", ""), @r"
-    + record example.com A                                 is missing
+    + record example.com A                                 will lead to 203.0.113.10
         +203.0.113.10  TTL 300
-    + record example.com AAAA                              is missing
+    + record example.com AAAA                              will lead to 2001:db8::10
         +2001:db8::10  TTL 300
-    + record www.example.com A                             is missing
+    + record www.example.com A                             will lead to 203.0.113.10
         +203.0.113.10  TTL 300
-    + record www.example.com AAAA                          is missing
+    + record www.example.com AAAA                          will lead to 2001:db8::10
         +2001:db8::10  TTL 300
     ");
     insta::assert_snapshot!(check("", ""), @r"
-    + record example.com A                                 is missing
+    + record example.com A                                 will lead to 203.0.113.10
         +203.0.113.10  TTL 300
-    + record www.example.com A                             is missing
+    + record www.example.com A                             will lead to 203.0.113.10
         +203.0.113.10  TTL 300
     ");
 }
