@@ -163,14 +163,14 @@ fn records_are_planned_set_and_then_right() {
         assert!(!plan.is_empty());
         assert_eq!(host.log(), [""; 0], "a survey only reads");
         insta::assert_snapshot!(shown(&plan), @r"
-        ~ record example.com A                                 leads to 203.0.113.9
+        ~ record example.com A                                 leads to 203.0.113.9, will lead to 203.0.113.10
             -203.0.113.9  TTL 3600
             +203.0.113.10  TTL 300
-        + record www.example.com A                             is missing
+        + record www.example.com A                             will lead to 203.0.113.10
             +203.0.113.10  TTL 300
         - record www.example.com AAAA                          the server has no IPv6 address, and visitors would try this one
             -2001:db8::9  TTL 300
-        + record library.example.org A                         is missing
+        + record library.example.org A                         will lead to 203.0.113.10
             +203.0.113.10  TTL 300
         ");
         apply(&host, &mut plan, &|_| {}).await.unwrap();
@@ -207,10 +207,10 @@ fn before_the_server_exists_the_plan_is_shown_and_ttls_are_lowered() {
         ~ record www.example.com A                             TTL 7200 → 60, before the address moves
             -203.0.113.9  TTL 7200
             +203.0.113.9  TTL 60
-        ~ record example.com A                                 leads to 203.0.113.9
+        ~ record example.com A                                 leads to 203.0.113.9, will lead to (the new server's address)
             -203.0.113.9  TTL 3600
             +(the new server's address)  TTL 600
-        ~ record www.example.com A                             leads to 203.0.113.9
+        ~ record www.example.com A                             leads to 203.0.113.9, will lead to (the new server's address)
             -203.0.113.9  TTL 7200
             +(the new server's address)  TTL 600
         ");
@@ -262,7 +262,7 @@ fn a_zone_is_made_only_on_request() {
         let mut plan = survey(&host, &with, &target).await.unwrap();
         insta::assert_snapshot!(shown(&plan), @r"
         + zone example.co.uk                                   its name servers are then to be entered where the domain is registered
-        + record library.example.co.uk A                       is missing
+        + record library.example.co.uk A                       will lead to 203.0.113.10
             +203.0.113.10  TTL 300
         ");
         apply(&host, &mut plan, &|_| {}).await.unwrap();
