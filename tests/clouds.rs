@@ -36,7 +36,6 @@ impl Customer {
         project.set("DIGITALOCEAN_API_URL", cloud.url());
         project.set("SHIP_NAMESERVERS", names.address());
         project.config(lines);
-        project.commit("For the cloud");
         Self { cloud, project, _names: names }
     }
 
