@@ -326,8 +326,10 @@ pub fn describe(change: &DnsChange, purpose: Purpose) -> Change {
         }
         (Some(old), Some(new)) => {
             let gone: BTreeSet<String> = old.values.difference(&new.values).cloned().collect();
-            let too = if gone.len() < old.values.len() { " too" } else { "" };
-            (Action::Update, format!("leads to {}{too}", listed(&gone)))
+            let too = gone.len() < old.values.len();
+            let then =
+                if too { " too".to_owned() } else { format!(", will lead to {}", listed(&new.values)) };
+            (Action::Update, format!("leads to {}{then}", listed(&gone)))
         }
     };
     let lines = |set: Option<&RecordSet>| -> Vec<String> {

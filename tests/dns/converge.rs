@@ -163,7 +163,7 @@ fn records_are_planned_set_and_then_right() {
         assert!(!plan.is_empty());
         assert_eq!(host.log(), [""; 0], "a survey only reads");
         insta::assert_snapshot!(shown(&plan), @r"
-        ~ record example.com A                                 leads to 203.0.113.9
+        ~ record example.com A                                 leads to 203.0.113.9, will lead to 203.0.113.10
             -203.0.113.9  TTL 3600
             +203.0.113.10  TTL 300
         + record www.example.com A                             will lead to 203.0.113.10
@@ -207,10 +207,10 @@ fn before_the_server_exists_the_plan_is_shown_and_ttls_are_lowered() {
         ~ record www.example.com A                             TTL 7200 → 60, before the address moves
             -203.0.113.9  TTL 7200
             +203.0.113.9  TTL 60
-        ~ record example.com A                                 leads to 203.0.113.9
+        ~ record example.com A                                 leads to 203.0.113.9, will lead to (the new server's address)
             -203.0.113.9  TTL 3600
             +(the new server's address)  TTL 600
-        ~ record www.example.com A                             leads to 203.0.113.9
+        ~ record www.example.com A                             leads to 203.0.113.9, will lead to (the new server's address)
             -203.0.113.9  TTL 7200
             +(the new server's address)  TTL 600
         ");
