@@ -593,7 +593,7 @@ show(made=made, plain=[plain, address(plain)], own=own, elastic=allocated["Publi
     let server = aws.server(&text("made"));
     assert_eq!(text("own"), server.host, "its address is the box's");
     assert_eq!(told["now"], told["elastic"]);
-    let seed = std::fs::read_to_string(server.root.join("var/lib/cloud/seed/nocloud/user-data")).unwrap();
+    let seed = server.exec("cat /var/lib/cloud/seed/nocloud/user-data");
     assert_eq!(seed, user_data);
 
     let known = dir.path().join("known_hosts");
