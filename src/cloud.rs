@@ -3,9 +3,9 @@
 //! The two clouds differ in words and calls, not in this. Invariant: nothing is found by a file on this computer; what
 //! ship made carries its owner's tag, and the clouds' answers are the only state.
 
+use core::net::{Ipv4Addr, Ipv6Addr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::config::{CloudServer, Config, DigitalOceanServer, Ec2Server, Server as Place};
 use crate::plan::{Action, Change, ResourceId};

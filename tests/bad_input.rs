@@ -47,7 +47,7 @@ fn nowhere() -> Project {
 fn a_wrong_ship_yml_is_shown_at_its_place() {
     let project = nowhere();
     project.config("databse: postgres\nprocesses: {web: {workers: many}}");
-    insta::assert_snapshot!(up(&project), @r#"
+    insta::assert_snapshot!(up(&project), @r"
     exit 3
     error: ship.yml has 2 problems
 
@@ -56,23 +56,23 @@ fn a_wrong_ship_yml_is_shown_at_its_place() {
     2 | databse: postgres
       | ^^^^^^^
     hint: did you mean `database`?
-    hint: the file takes app, server, domains, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, environments
+    hint: the file takes app, server, domains, dns, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, environments
 
     ship.yml:3:28: `processes.web.workers`: expected `auto` or a number from 1 to 256, found the text `many`
       |
     3 | processes: {web: {workers: many}}
       |                            ^^^^
-    "#);
+    ");
     let project = Project::elsewhere("{provider: shh}");
-    insta::assert_snapshot!(up(&project), @r#"
+    insta::assert_snapshot!(up(&project), @r"
     exit 3
     error: ship.yml:1:20: `server.provider` can't be `shh`
       |
     1 | server: {provider: shh}
       |                    ^^^
     hint: did you mean `ssh`?
-    hint: it takes ssh, vagrant
-    "#);
+    hint: it takes ssh, vagrant, digitalocean, ec2
+    ");
     std::fs::remove_file(project.dir.join("ship.yml")).unwrap();
     insta::assert_snapshot!(up(&project), @r#"
     exit 3

@@ -49,10 +49,6 @@ fn values() -> impl Strategy<Value = Vec<String>> {
     proptest::collection::vec(value, 40)
 }
 
-fn write(server: &TestBox, path: &str, text: &str) {
-    std::fs::write(server.root.join(path.trim_start_matches('/')), text).unwrap();
-}
-
 fn between_nuls(text: &str) -> Vec<String> {
     text.split_terminator('\0').map(str::to_string).collect()
 }
@@ -71,12 +67,12 @@ fn any_value_survives_the_shell_and_systemd() {
     let every = AWKWARD.map(str::to_string).to_vec();
     let check = |values: Vec<String>| {
         let quoted: Vec<String> = values.iter().map(|value| quote(value)).collect();
-        write(&server, "/root/words.sh", &format!("printf '%s\\0' {}\n", quoted.join(" ")));
+        server.write("/root/words.sh", &format!("printf '%s\\0' {}\n", quoted.join(" ")));
         prop_assert_eq!(&between_nuls(&server.exec("sh /root/words.sh")), &values);
 
         let lines: Vec<String> =
             values.iter().enumerate().map(|(at, value)| format!("V{at}={}\n", envfile(value))).collect();
-        write(&server, "/root/values.env", &lines.concat());
+        server.write("/root/values.env", &lines.concat());
         let printed = server.exec(
             "systemd-run --quiet --wait --pipe --property=EnvironmentFile=/root/values.env /usr/bin/env -0",
         );
@@ -95,7 +91,7 @@ fn any_value_survives_the_shell_and_systemd() {
             "[Service]\nType=oneshot\nStandardOutput=truncate:/root/argv\nExecStart=/usr/bin/printf \"%%s\\\\0\" {}\n",
             arguments.join(" ")
         );
-        write(&server, "/etc/systemd/system/argv.service", &unit);
+        server.write("/etc/systemd/system/argv.service", &unit);
         let argv = server.exec("systemctl daemon-reload && systemctl start argv.service && cat /root/argv");
         prop_assert_eq!(&between_nuls(&argv), &values);
         Ok(())
@@ -120,8 +116,7 @@ fn values_paths_passwords_and_commands_arrive() {
     let ship = |words: &[&str]| Ran::of(project.command(words).env("SHIP_SUDO_PASSWORD", PASSWORD));
 
     // A database elsewhere, with a password that its URL must escape.
-    write(
-        &server,
+    server.write(
         "/root/role.sql",
         "create role odd login password $$p@ss:w/rd 'x' \"y\" %41 \\ #?$$; create database odd owner odd",
     );
@@ -203,9 +198,11 @@ fn values_paths_passwords_and_commands_arrive() {
         ("assigned", vec!["two  words", "other words"]),
         ("chained", vec!["/srv/library/releases/v2/catalog", "x"]),
     ] {
-        let told = server.root.join("srv/library/shared").join(name);
+        let told = format!("/srv/library/shared/{name}");
         wait_for(&format!("the worker {name}"), 20, || {
-            std::fs::read_to_string(&told).is_ok_and(|text| text.split('\0').eq(argv.iter().copied()))
+            server
+                .read(&told)
+                .is_some_and(|text| String::from_utf8(text).unwrap().split('\0').eq(argv.iter().copied()))
         });
         // systemd's signals reach the command itself: no shell stands in between.
         let main = format!("ps -o comm= -p $(systemctl show -p MainPID --value library-{name}@v2.service)");
@@ -213,14 +210,14 @@ fn values_paths_passwords_and_commands_arrive() {
     }
 
     for path in paths {
-        let full = server.root.join("srv/library/releases/v2").join(path);
-        assert_eq!(std::fs::read_to_string(full).unwrap_or_default(), format!("this is {path}"), "{path}");
+        let text = server.read(&format!("/srv/library/releases/v2/{path}")).unwrap_or_default();
+        assert_eq!(String::from_utf8(text).unwrap(), format!("this is {path}"), "{path}");
     }
     ship(&["up", "--yes"]).exits(0).says("Nothing to change");
     std::fs::remove_file(project.dir.join(paths[0])).unwrap();
     project.write(paths[1], "changed");
     ship(&["up", "--yes"]).exits(0);
-    let release = server.root.join("srv/library/releases/v3");
-    assert!(!release.join(paths[0]).exists(), "a removed file is still there");
-    assert_eq!(std::fs::read_to_string(release.join(paths[1])).unwrap(), "changed");
+    let read = |path: &str| server.read(&format!("/srv/library/releases/v3/{path}"));
+    assert_eq!(read(paths[0]), None, "a removed file is still there");
+    assert_eq!(read(paths[1]).unwrap(), b"changed");
 }

@@ -119,9 +119,9 @@ fn no_secret_shows_anywhere() {
     assert_absent(&secrets, &journals, "the journal of an apply");
 
     // Whoever is on the server, too: what nobody can read must hold none.
-    std::fs::write(server.root.join("root/secrets"), secrets.join("\n")).unwrap();
+    server.write("/root/secrets", secrets.join("\n"));
     // One that is planted shows that this would find it.
-    std::fs::write(server.root.join("opt/planted"), &secrets[0]).unwrap();
+    server.write("/opt/planted", &secrets[0]);
     let found = server.exec(
         "cd /; runuser -u nobody -- grep -rlF -D skip -f - /etc /var /srv /run /tmp /opt /home /dev/shm /usr/local </root/secrets 2>/dev/null || true",
     );
@@ -142,9 +142,11 @@ fn no_secret_shows_anywhere() {
     "#);
 
     // And on the laptop: ship keeps none.
+    let mut patterns = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut patterns, secrets.join("\n").as_bytes()).unwrap();
     let kept = Command::new("grep")
         .args(["-rlF", "-f"])
-        .arg(server.root.join("root/secrets"))
+        .arg(patterns.path())
         .arg(project.dir.parent().unwrap())
         .output()
         .unwrap();

@@ -367,7 +367,8 @@ impl<'de> Deserialize<'de> for DnsSpec {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<DnsSpec, E> {
-                let provider = DnsProviderSpec::deserialize(de::value::StrDeserializer::new(text))?;
+                let provider = DnsProviderSpec::deserialize(de::value::StrDeserializer::<E>::new(text))
+                    .map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))?;
                 Ok(DnsSpec { provider, ttl: None, create_zone: None })
             }
 

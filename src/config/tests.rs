@@ -63,6 +63,7 @@ fn the_smallest_file_gets_every_default() {
                 cpus: 1,
             }),
             domains: vec![],
+            dns: Dns { host: None, ttl_s: 300, create_zone: false },
             python: PythonWish::Version { version: "3.10.2".into(), origin: "runtime.txt".into() },
             django: Django {
                 root: ".".into(),
@@ -190,7 +191,7 @@ fn an_environment_is_laid_over() {
     assert!(load_in(only_there, Some("prod")).is_ok());
     assert_snapshot!(refused(only_there), @r"
     error: ship.yml:1:1: `server` is missing
-    hint: say where the site runs: `server: {provider: ssh, host: 203.0.113.7}`, or `server: {provider: vagrant}` for a local machine
+    hint: say where the site runs: `server: {provider: digitalocean, region: fra1}`, `{provider: ec2}`, `{provider: ssh, host: 203.0.113.7}` for a host you have, or `{provider: vagrant}` for a local machine
     hint: or choose an environment that has it with `-e`: prod
     ");
 }
@@ -212,7 +213,7 @@ fn unknown_keys() {
     2 | domain: [example.com]
       | ^^^^^^
     hint: did you mean `domains`?
-    hint: the file takes app, server, domains, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, environments
+    hint: the file takes app, server, domains, dns, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, environments
     ");
     assert_snapshot!(refused("server:\n  provider: ssh\n  host: a\n  domain: [example.com]\n"), @r"
     error: ship.yml:4:3: unknown key `domain` in `server`
@@ -238,7 +239,7 @@ fn unknown_keys() {
     2 | tls: letsencrypt
       | ^^^
     hint: `tls` is not in this version yet
-    hint: the file takes app, server, domains, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, environments
+    hint: the file takes app, server, domains, dns, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, environments
 
     ship.yml:3:1: unknown key `colour`
       |
@@ -300,14 +301,14 @@ fn wrong_types() {
 fn the_server() {
     assert_snapshot!(refused("app: library\n"), @r"
     error: ship.yml:1:1: `server` is missing
-    hint: say where the site runs: `server: {provider: ssh, host: 203.0.113.7}`, or `server: {provider: vagrant}` for a local machine
+    hint: say where the site runs: `server: {provider: digitalocean, region: fra1}`, `{provider: ec2}`, `{provider: ssh, host: 203.0.113.7}` for a host you have, or `{provider: vagrant}` for a local machine
     ");
     assert_snapshot!(refused("server:\n  host: example.com\n"), @r"
     error: ship.yml:1:1: `provider` is missing in `server`
       |
     1 | server:
       | ^^^^^^
-    hint: `provider: ssh` for a host you have, `provider: vagrant` for a local machine
+    hint: `digitalocean` or `ec2` make a server, `ssh` is for a host you have, `vagrant` for a local machine
     ");
     assert_snapshot!(refused("server: {provider: ssh}\n"), @r"
     error: ship.yml:1:1: `host` is missing in `server`
@@ -322,15 +323,7 @@ fn the_server() {
     2 |   provider: vagrnt
       |             ^^^^^^
     hint: did you mean `vagrant`?
-    hint: it takes ssh, vagrant
-    ");
-    assert_snapshot!(refused("server:\n  provider: digitalocean\n  region: fra1\n"), @r"
-    error: ship.yml:2:13: `server.provider` can't be `digitalocean`
-      |
-    2 |   provider: digitalocean
-      |             ^^^^^^^^^^^^
-    hint: not in this version yet; ssh and vagrant are
-    hint: it takes ssh, vagrant
+    hint: it takes ssh, vagrant, digitalocean, ec2
     ");
     assert_snapshot!(refused("server:\n  provider: ssh\n  host: example.com\n  box: debian/bookworm64\n"), @r"
     error: ship.yml:4:3: unknown key `box` in `server`
@@ -362,6 +355,109 @@ fn the_server() {
       |                               ^^^^^^^^^^^^^^^^^^
     hint: `host: example.com` and `user: deploy`
     ");
+}
+
+#[test]
+fn cloud_servers() {
+    let texts = [
+        "server: {provider: digitalocean}",
+        "server: {provider: aws}",
+        "server:\n  provider: ec2\n  instance_type: t3.micro",
+        "server:\n  provider: digitalocean\n  region: fra1\n  user: root",
+        "server:\n  provider: digitalocean\n  region: fra1\n  ssh_from: [203.0.113.7/33]",
+        "server:\n  provider: digitalocean\n  region: fra1\n  tags: [\"a b\", \"ship:x\"]",
+        "server:\n  provider: ec2\n  disk: 4\n  tags: {Name: x}",
+        "server: {provider: ec2}\ndns: route53",
+        "server: {provider: vagrant}\ndomains: [a.example]\ndns: digitalocean",
+        "server: {provider: ec2}\ndomains: [a.example]\ndns: aws",
+        "server: {provider: ec2}\nenvironments: {default: {}}",
+    ];
+    let all: Vec<String> = texts.iter().map(|text| refused(&format!("{text}\n"))).collect();
+    assert_snapshot!(all.join("\n\n"), @r#"
+    error: ship.yml:1:1: `region` is missing in `server`
+      |
+    1 | server: {provider: digitalocean}
+      | ^^^^^^
+    hint: such as `region: fra1`; DigitalOcean's regions: https://docs.digitalocean.com/platform/regional-availability/
+
+    error: ship.yml:1:20: `server.provider` can't be `aws`
+      |
+    1 | server: {provider: aws}
+      |                    ^^^
+    hint: did you mean `ec2`?
+    hint: it takes ssh, vagrant, digitalocean, ec2
+
+    error: ship.yml:3:3: unknown key `instance_type` in `server`
+      |
+    3 |   instance_type: t3.micro
+      |   ^^^^^^^^^^^^^
+    hint: did you mean `size`?
+    hint: `server` takes provider, region, size, image, disk, user, key, ssh_from, elastic_ip, volume, vpc, subnet, termination_protection, tags
+
+    error: ship.yml:4:9: `server.user`: root does not log in to servers that ship makes
+      |
+    4 |   user: root
+      |         ^^^^
+    hint: leave it out: a user `deploy` with sudo is made
+
+    error: ship.yml:4:14: `server.ssh_from[0]`: `203.0.113.7/33` is not a network such as 203.0.113.0/24
+      |
+    4 |   ssh_from: [203.0.113.7/33]
+      |              ^^^^^^^^^^^^^^
+
+    error: ship.yml has 2 problems
+
+    ship.yml:4:10: `server.tags[0]`: a tag of DigitalOcean's is letters, digits, colons, dashes and underscores
+      |
+    4 |   tags: ["a b", "ship:x"]
+      |          ^^^^^
+
+    ship.yml:4:17: `server.tags[1]`: tags that start with `ship` are ship's own
+      |
+    4 |   tags: ["a b", "ship:x"]
+      |                 ^^^^^^^^
+
+    error: ship.yml has 2 problems
+
+    ship.yml:3:9: `server.disk`: 4 is not from 8 to 16384 GiB
+      |
+    3 |   disk: 4
+      |         ^
+
+    ship.yml:4:16: `server.tags.Name`: this tag is AWS's or ship's own
+      |
+    4 |   tags: {Name: x}
+      |                ^
+
+    error: ship.yml:2:1: `dns`: there are no `domains` to keep records of
+      |
+    2 | dns: route53
+      | ^^^
+
+    error: ship.yml:3:1: `dns`: a Vagrant machine has no address that others could reach
+      |
+    3 | dns: digitalocean
+      | ^^^
+
+    error: ship.yml:3:6: `dns`: expected `digitalocean`, `route53` or `none`, or a map with `provider`, found the text `aws`
+      |
+    3 | dns: aws
+      |      ^^^
+    hint: did you mean `route53`?
+
+    error: ship.yml:2:16: `environments.default`: `default` is the name of what is outside the environments
+      |
+    2 | environments: {default: {}}
+      |                ^^^^^^^
+    hint: such as `production`
+    "#);
+}
+
+#[test]
+fn networks_are_written_as_clouds_write_them() {
+    let text = "server: {provider: ec2, ssh_from: [203.0.113.77/24, 203.0.113.9, \"2001:db8::7/64\", 203.0.113.9/32]}";
+    let Server::Ec2(server) = load_in(text, None).unwrap().server else { panic!("not EC2") };
+    assert_eq!(server.common.ssh_from, ["2001:db8::/64", "203.0.113.0/24", "203.0.113.9/32"]);
 }
 
 #[test]
@@ -660,26 +756,26 @@ fn several_problems_at_once() {
     assert_snapshot!(
         refused("server: {provider: vagrant}\ndomian: x\ndomains: [a_b, ok.example]\nkeep: 0\n"),
         @r"
-    error: ship.yml has 3 problems
+        error: ship.yml has 3 problems
 
-    ship.yml:2:1: unknown key `domian`
-      |
-    2 | domian: x
-      | ^^^^^^
-    hint: did you mean `domains`?
-    hint: the file takes app, server, domains, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, environments
+        ship.yml:2:1: unknown key `domian`
+          |
+        2 | domian: x
+          | ^^^^^^
+        hint: did you mean `domains`?
+        hint: the file takes app, server, domains, dns, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, environments
 
-    ship.yml:3:11: `domains[0]`: `a_b` is not a host name
-      |
-    3 | domains: [a_b, ok.example]
-      |           ^^^
-    hint: such as `library.example.com`
+        ship.yml:3:11: `domains[0]`: `a_b` is not a host name
+          |
+        3 | domains: [a_b, ok.example]
+          |           ^^^
+        hint: such as `library.example.com`
 
-    ship.yml:4:7: `keep`: 0 is not from 2 to 100 releases
-      |
-    4 | keep: 0
-      |       ^
-    "
+        ship.yml:4:7: `keep`: 0 is not from 2 to 100 releases
+          |
+        4 | keep: 0
+          |       ^
+        "
     );
 }
 
@@ -953,7 +1049,14 @@ mod schema_agrees {
             ("server: {provider: ssh}", false),
             ("server: {provider: ssh, host: a, box: b}", false),
             ("server: {provider: vagrant, host: b}", false),
-            ("server: {provider: ec2}", false),
+            ("server: {provider: gce}", false),
+            ("server: {provider: ec2}", true),
+            ("server: {provider: digitalocean, region: fra1}\ndomains: [a.example]\ndns: digitalocean", true),
+            ("server: {provider: ec2}\ndomains: [a.example]\ndns: {provider: route53, ttl: 60}", true),
+            ("server: {provider: digitalocean}", false),
+            ("server: {provider: ec2, disk: 1}", false),
+            ("server: {provider: ec2}\ndns: cloudflare", false),
+            ("server: {provider: ec2}\ndomains: [a.example]\ndns: {provider: route53, tll: 60}", false),
             ("server: {provider: vagrant, memory: 1}", false),
             ("server: {provider: vagrant}\ndomains: x", false),
             ("server: {provider: vagrant}\ncolour: x", false),
@@ -963,7 +1066,7 @@ mod schema_agrees {
             ("server: {provider: vagrant}\nprocesses: {beat: [x]}", false),
             ("server: {provider: vagrant}\nprocesses: {web: gunicorn}", false),
             ("server: {provider: vagrant}\ndatabase: mysql", false),
-            ("server: {provider: vagrant}\nenvironments: {a: {server: {disk: 512}}}", false),
+            ("server: {provider: vagrant}\nenvironments: {a: {server: {colour: 512}}}", false),
             ("server: {provider: vagrant}\nenvironments: {a: {colour: red}}", false),
         ] {
             let value: Value = from_str("ship.yml", text).unwrap();

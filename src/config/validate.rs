@@ -3,8 +3,8 @@
 //! Invariant: a value that gets past this module can be put into a unit, a site or a path by its
 //! template without asking again what it may hold.
 
+use core::net::IpAddr;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use super::error::Problem;
@@ -142,11 +142,11 @@ fn network(text: &str) -> Result<String, String> {
     let address = match address {
         IpAddr::V4(address) => {
             let mask = u32::MAX.checked_shl(width - bits).unwrap_or(0);
-            IpAddr::from(std::net::Ipv4Addr::from(u32::from(address) & mask))
+            IpAddr::from(core::net::Ipv4Addr::from(u32::from(address) & mask))
         }
         IpAddr::V6(address) => {
             let mask = u128::MAX.checked_shl(width - bits).unwrap_or(0);
-            IpAddr::from(std::net::Ipv6Addr::from(u128::from(address) & mask))
+            IpAddr::from(core::net::Ipv6Addr::from(u128::from(address) & mask))
         }
     };
     Ok(format!("{address}/{bits}"))

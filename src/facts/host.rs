@@ -37,6 +37,22 @@ impl Host {
         matches!(self.os.as_str(), "debian" | "ubuntu")
     }
 
+    /// A server that is yet to be made from an image such as `debian-12`. `None` for images of other names.
+    pub fn expected(image: &str, cores: u32, memory_mb: u64) -> Option<Self> {
+        let (os, version) = image.split_once('-')?;
+        let python = python_of(os, version)?;
+        Some(Self {
+            os: os.into(),
+            os_version: version.into(),
+            os_name: image.into(),
+            cores,
+            memory_mb,
+            free_mb: u64::MAX >> 20,
+            python_candidate: Some(python.into()),
+            ..Self::default()
+        })
+    }
+
     /// Memory after what the kernel and firmware keep, rounded to what the size was sold as, in MiB.
     pub fn nominal_memory_mb(&self) -> u64 {
         self.memory_mb.div_ceil(256) * 256

@@ -2,6 +2,7 @@
 
 pub mod cloud;
 pub mod error;
+pub mod machine;
 pub mod ssh;
 pub mod vagrant;
 

@@ -18,7 +18,7 @@ pub async fn endpoint(project: &Path, server: &SshServer) -> Endpoint {
 }
 
 /// `~/x` is the user's home; a relative path is the project's.
-fn expand(project: &Path, key: &str) -> PathBuf {
+pub fn expand(project: &Path, key: &str) -> PathBuf {
     match (key.strip_prefix("~/"), std::env::home_dir()) {
         (Some(rest), Some(home)) => home.join(rest),
         (Some(_) | None, _) => project.join(key),

@@ -33,6 +33,28 @@ impl HostKey {
         (inner == algorithm.as_bytes()).then(|| Self { algorithm: algorithm.to_owned(), blob: blob.clone() })
     }
 
+    /// An Ed25519 key from its 32 bytes in hex, as tags hold it. `None` if it isn't one.
+    pub fn from_ed25519_hex(hex: &str) -> Option<Self> {
+        let digits = hex.as_bytes().chunks_exact(2).map(|pair| std::str::from_utf8(pair).ok());
+        let key = digits.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect::<Option<Vec<u8>>>()?;
+        if hex.len() != 64 || key.len() != 32 {
+            return None;
+        }
+        let name = b"ssh-ed25519";
+        let mut blob = Vec::with_capacity(51);
+        for part in [name.as_slice(), &key] {
+            blob.extend_from_slice(&u32::try_from(part.len()).ok()?.to_be_bytes());
+            blob.extend_from_slice(part);
+        }
+        Some(Self { algorithm: "ssh-ed25519".to_owned(), blob })
+    }
+
+    /// The 32 bytes of an Ed25519 key in lower-case hex. `None` for other types.
+    pub fn ed25519_hex(&self) -> Option<String> {
+        let key = self.blob.get(19..).filter(|key| self.algorithm == "ssh-ed25519" && key.len() == 32)?;
+        Some(key.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     /// The fingerprint as `ssh-keygen -l` prints it: `SHA256:…`.
     pub fn fingerprint(&self) -> String {
         format!("SHA256:{}", STANDARD_NO_PAD.encode(Sha256::digest(&self.blob)))

@@ -5,7 +5,10 @@
 //! or the run is an error; every writer is raced against the reader, since a dead channel never wakes a writer.
 
 mod connect;
+mod keys;
 mod login;
+
+pub use keys::{generate_host_key, own_public_key};
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -178,7 +178,7 @@ pub struct TestBox {
     /// Where its sshd listens.
     pub port: u16,
     /// Its root directory as seen from this machine (readable by root).
-    pub root: PathBuf,
+    root: PathBuf,
     /// The ed25519 host key: type and base64, without a comment.
     pub host_key: String,
     /// The private key that lets root and the box's user in.
@@ -226,6 +226,26 @@ impl TestBox {
             .stdin(Stdio::null())
             .output()
             .expect("run tests/boxes/box")
+    }
+
+    /// Writes a file inside the box as root.
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        let mut child = command(&["exec", &self.name, "tee", "--", path])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("run tests/boxes/box");
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), content.as_ref()).unwrap();
+        assert!(child.wait().unwrap().success(), "can't write {path} in the box");
+    }
+
+    /// A file's bytes inside the box, read as root; `None` if it isn't there.
+    pub fn read(&self, path: &str) -> Option<Vec<u8>> {
+        let output = command(&["exec", &self.name, "cat", "--", path])
+            .stdin(Stdio::null())
+            .output()
+            .expect("run tests/boxes/box");
+        output.status.success().then_some(output.stdout)
     }
 
     /// Drops every packet from and to the box, without a word to either side.

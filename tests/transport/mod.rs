@@ -28,8 +28,12 @@ use tokio::io::AsyncWriteExt;
 
 use server::{Server, free_port, keygen, seen_in_processes, wait_for};
 
+/// Runs to the end; a minute and a half is more than the slowest takes, and nothing here may hang.
 fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(work)
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime
+        .block_on(async { tokio::time::timeout(Duration::from_secs(90), work).await })
+        .expect("still not done after 90 s")
 }
 
 async fn connect(endpoint: &Endpoint) -> Result<Session, TransportError> {

@@ -30,7 +30,7 @@ pub(super) struct Login<'a> {
 }
 
 /// A private key file, as far as it can be read without a passphrase.
-enum KeyFile {
+pub(super) enum KeyFile {
     /// Readable.
     Open(Arc<PrivateKey>),
     /// Encrypted; the public half is known from its header or from the `.pub` file beside it.
@@ -325,7 +325,7 @@ fn label(what: &str, key: Option<&PublicKey>) -> String {
     }
 }
 
-fn read_key(path: &Path) -> Result<KeyFile, String> {
+pub(super) fn read_key(path: &Path) -> Result<KeyFile, String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     if let Ok(public) = PublicKey::from_openssh(&text) {
         return Ok(KeyFile::Public(public));
