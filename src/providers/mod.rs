@@ -1,6 +1,8 @@
 //! Where servers come from: one file a provider. Each answers with an address to connect to.
 
 pub mod cloud;
+#[cfg(feature = "aws")]
+pub mod ec2;
 pub mod error;
 pub mod machine;
 pub mod ssh;
