@@ -7,6 +7,7 @@ mod bad_input;
 mod boxes;
 mod bytes;
 mod facts;
+mod fakes;
 mod faults;
 mod secrets;
 mod story;
