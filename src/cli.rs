@@ -66,6 +66,11 @@ pub enum Command {
     Plan,
     /// Show the server, its units and the live release
     Status,
+    /// Remove the server and everything that was made for it, after a last copy of its data
+    #[command(
+        after_help = "Examples:\n  ship destroy                      lists what goes, and asks for the name\n  ship destroy --confirm library    for a script"
+    )]
+    Destroy(Destroy),
     /// Open a shell on the server, or run a command there
     #[command(after_help = "Examples:\n  ship ssh\n  ship ssh -- df -h")]
     Ssh(Ssh),
@@ -116,6 +121,20 @@ pub struct Up {
     /// Refuse when there are uncommitted changes
     #[arg(long)]
     pub clean: bool,
+    /// Make another server where the one there is can't be changed in place, and move the data to it
+    #[arg(long)]
+    pub replace: bool,
+}
+
+/// `ship destroy`.
+#[derive(Debug, Args)]
+pub struct Destroy {
+    /// Fetch no last copy of the database and the media
+    #[arg(long)]
+    pub no_backup: bool,
+    /// Confirm by the name that would be asked for, for scripts
+    #[arg(long, value_name = "NAME")]
+    pub confirm: Option<String>,
 }
 
 /// `ship ssh`.

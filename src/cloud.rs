@@ -325,7 +325,7 @@ pub struct Firewall {
     pub id: String,
     /// What it lets in.
     pub rules: BTreeSet<Rule>,
-    /// Whether it is in front of the server; true while there is none.
+    /// Whether it is in front of the server; while there is none, whether it will be in front of the next.
     pub applied: bool,
 }
 
@@ -338,6 +338,8 @@ pub struct Address {
     pub ip: Ipv4Addr,
     /// The server it leads to.
     pub server: Option<String>,
+    /// Whether it carries its owner's tag, and so is found without a server that it leads to.
+    pub tagged: bool,
 }
 
 /// A volume.
@@ -401,13 +403,13 @@ pub enum Act {
     SetFirewall,
     /// Makes the server and waits until it runs.
     CreateServer,
-    /// Powers it on.
+    /// Powers it on, and waits until it runs. One that is starting already is only waited for.
     StartServer,
     /// Powers it off, gives it another size, powers it on.
     Resize,
     /// Takes an address and leads it to the server.
     AddAddress,
-    /// Leads the address to the server.
+    /// Leads the address to the server, and sees to its tag.
     AttachAddress,
     /// Gives the address back.
     RemoveAddress,
@@ -492,7 +494,7 @@ pub fn plan(wish: &Wish, found: &Found, quote: Option<&Quote>, replace: bool) ->
                     Some(diff),
                     Act::SetFirewall,
                 );
-            } else if !firewall.applied && server.is_some() {
+            } else if !firewall.applied && (server.is_some() || found.server.is_none()) {
                 let why = format!("is not in front of the {}", words.server);
                 step(words.firewall, &unique, Action::Update, why, None, Act::SetFirewall);
             }
@@ -517,20 +519,40 @@ pub fn plan(wish: &Wish, found: &Found, quote: Option<&Quote>, replace: bool) ->
                     server.size, wish.size
                 );
                 step(words.server, &name, Action::Update, why, None, Act::Resize);
-            } else if matches!(server.state, State::Stopped | State::Stopping) {
-                let why = "is powered off".to_string();
+            } else if server.state != State::Running {
+                let why = match server.state {
+                    State::Starting => "is still starting".to_string(),
+                    State::Running | State::Stopping | State::Stopped => "is powered off".to_string(),
+                };
                 step(words.server, &name, Action::Start, why, None, Act::StartServer);
             }
         }
     }
     let server_id = server.map(|server| &server.id);
+    let moved = replaced && replaces.iter().any(|reason| reason.starts_with("server.region:"));
     match (&found.address, wish.fixed_address) {
+        (Some(address), true) if moved => {
+            let why = "an address stays in its region".to_string();
+            step(
+                words.address,
+                &address.ip.to_string(),
+                Action::Remove,
+                why.clone(),
+                None,
+                Act::RemoveAddress,
+            );
+            step(words.address, &name, Action::Create, why, None, Act::AddAddress);
+        }
         (None, true) => {
             let why = "so that the address stays when the server doesn't".to_string();
             step(words.address, &name, Action::Create, why, None, Act::AddAddress);
         }
         (Some(address), true) if address.server.as_ref() != server_id || server_id.is_none() => {
             let why = format!("does not lead to the {}", words.server);
+            step(words.address, &address.ip.to_string(), Action::Update, why, None, Act::AttachAddress);
+        }
+        (Some(address), true) if !address.tagged => {
+            let why = "has no tag that says whose it is".to_string();
             step(words.address, &address.ip.to_string(), Action::Update, why, None, Act::AttachAddress);
         }
         (Some(address), false) => {
@@ -682,3 +704,6 @@ impl ThingKind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,10 +15,11 @@ use crate::apply::{Bundle, End, Event, JournalReader, Launch, attach_script, bun
 use crate::assets::{Asset, Assets, template_failure};
 use crate::config::{Config, Database, PlaybookRef};
 use crate::error::Failure;
+use crate::facts::host::Host;
 use crate::facts::{self, Ask, Facts};
 use crate::plan::Plan;
 use crate::playbook::{self, PlaybookError, Templates, Vars};
-use crate::release::{self, Context, Layout, Release, ReleaseError, Source};
+use crate::release::{self, Context, Layout, Release, ReleaseError, Source, secret_file};
 use crate::resources::{self, DiffError, Resource};
 use crate::shell::Script;
 use crate::transport::{Exec, Flow, Session, Stdin, Stream};
@@ -40,6 +41,7 @@ pub struct Desired {
     assets: Assets,
     templates: Arc<Templates>,
     custom: Vec<Asset>,
+    volume: Option<String>,
 }
 
 /// What there is to do.
@@ -56,7 +58,12 @@ impl Desired {
         let templates = Arc::new(assets.templates()?);
         let custom = config.playbooks.iter().map(|reference| custom_playbook(project, reference, &assets));
         let custom = custom.collect::<Result<_, _>>()?;
-        Ok(Self { config, source, assets, templates, custom })
+        Ok(Self { config, source, assets, templates, custom, volume: None })
+    }
+
+    /// Says where the server finds the data volume: a path below `/dev`.
+    pub fn set_volume(&mut self, device: Option<String>) {
+        self.volume = device;
     }
 
     /// The configuration.
@@ -98,9 +105,22 @@ impl Desired {
         Ok(Planned { plan: Plan { changes }, release })
     }
 
+    /// Compares with a server that is yet to be made, as far as it can be foretold.
+    pub fn plan_for_new(&self, host: Host) -> Result<Plan, Failure> {
+        let mut facts = Facts { host, ..Facts::default() };
+        // Secrets can be set only once there is a server; whether they are is asked then.
+        facts.app.config =
+            self.config.secrets.iter().map(|name| (secret_file(name), String::new())).collect();
+        Ok(self.plan(&facts)?.plan)
+    }
+
     /// Resources before the release is built, and those that depend on Django's answer.
     fn resources(&self, vars: &Vars) -> Result<[Vec<Box<dyn Resource>>; 2], Failure> {
-        let mut before = self.builtin("base", vars)?;
+        let mut before = match self.volume {
+            Some(_) => self.builtin("volume", vars)?,
+            None => Vec::new(),
+        };
+        before.extend(self.builtin("base", vars)?);
         before.extend(self.builtin("python", vars)?);
         match self.config.database {
             Database::Postgres => before.extend(self.builtin("postgres", vars)?),
@@ -164,6 +184,8 @@ impl Desired {
             ("start_timeout_s".into(), Value::from(START_TIMEOUT_S)),
             ("max_upload_mb".into(), Value::from(config.web.max_upload_mb)),
             ("workers".into(), Value::from(workers)),
+            ("volume_device".into(), Value::from(self.volume.clone())),
+            ("mounts".into(), Value::from(mounts(config))),
             ("django_root".into(), Value::from(root)),
             ("wsgi".into(), text(&config.django.wsgi)),
             (
@@ -211,6 +233,20 @@ impl Desired {
         env.extend(config.env.clone());
         env.into_iter().map(|(name, value)| Value::from_pairs([("name", name), ("value", value)])).collect()
     }
+}
+
+/// What is kept on the data volume, if there is one: a folder of it, and where the server wants it.
+fn mounts(config: &Config) -> Vec<Value> {
+    let mount = |folder: &str, at: String| {
+        // A mount unit is named after its path: slashes become dashes, and dashes `\x2d`.
+        let unit = at.trim_start_matches('/').replace('-', "\\x2d").replace('/', "-");
+        Value::from_pairs([("unit", format!("{unit}.mount")), ("folder", folder.to_string()), ("at", at)])
+    };
+    let mut mounts = vec![mount("shared", format!("/srv/{}/shared", config.app))];
+    if config.database == Database::Postgres {
+        mounts.push(mount("postgresql", "/var/lib/postgresql".into()));
+    }
+    mounts
 }
 
 /// What nginx serves by itself: a URL and the folder behind it.
@@ -279,9 +315,18 @@ enum Applied {
 }
 
 /// Makes it so: plans, asks, applies, verifies; as often as Django's answers make it necessary.
-pub async fn up(session: &Session, desired: &Desired, project: &Path, ui: &Ui) -> Result<Outcome, Failure> {
+///
+/// `agreed` is a plan that the user has seen and said yes to already.
+pub async fn up(
+    session: &Session,
+    desired: &Desired,
+    project: &Path,
+    agreed: Option<&Plan>,
+    ui: &Ui,
+) -> Result<Outcome, Failure> {
     let asks = desired.asks()?;
-    let mut confirmed = false;
+    let mut confirmed = agreed.is_some();
+    let mut shown = agreed;
     let mut outcome = Outcome::default();
     // A first deploy has two rounds, a redeploy one; more means that something never settles.
     for _ in 0..5 {
@@ -292,7 +337,9 @@ pub async fn up(session: &Session, desired: &Desired, project: &Path, ui: &Ui) -
             outcome.live = facts.app.current;
             return Ok(outcome);
         }
-        ui.plan(&planned.plan, ui.is_json() || ui.verbose());
+        if !shown.take().is_some_and(|shown| shown.same_changes(&planned.plan)) {
+            ui.plan(&planned.plan, ui.is_json() || ui.verbose());
+        }
         let only_release = planned.plan.changes.iter().all(|change| change.id.kind == "release");
         if !confirmed && !only_release && !ui.confirm("Apply this?")? {
             return Err(Failure::failed("nothing was changed"));

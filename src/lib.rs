@@ -6,6 +6,7 @@ pub mod apply;
 pub mod assets;
 #[cfg(feature = "aws")]
 pub mod aws;
+pub mod backup;
 pub mod cli;
 pub mod cloud;
 pub mod commands;

@@ -173,6 +173,14 @@ impl Plan {
         self.changes.is_empty()
     }
 
+    /// Whether the same things change in the same way, whatever it takes.
+    pub fn same_changes(&self, other: &Plan) -> bool {
+        let pairs = |plan: &Plan| -> Vec<(ResourceId, Action)> {
+            plan.changes.iter().map(|change| (change.id.clone(), change.action)).collect()
+        };
+        pairs(self) == pairs(other)
+    }
+
     /// `3 to create, 1 to restart`.
     pub fn summary(&self) -> String {
         if self.is_empty() {

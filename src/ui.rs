@@ -341,6 +341,16 @@ impl Ui {
         ))
     }
 
+    /// Asks for a name to be typed; `--yes` is not enough.
+    pub fn confirm_by_name(&self, name: &str) -> Result<bool, Failure> {
+        self.idle();
+        if !self.interactive {
+            return Err(Failure::new(Exit::Input, "there is no terminal to confirm on")
+                .hint(format!("add --confirm {name}")));
+        }
+        Ok(self.ask(&format!("Type {} to go on: ", self.bold(name))).trim() == name)
+    }
+
     fn ask(&self, question: &str) -> String {
         let mut err = std::io::stderr();
         let _ = write!(err, "{question}").and_then(|()| err.flush());

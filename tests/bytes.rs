@@ -67,12 +67,12 @@ fn any_value_survives_the_shell_and_systemd() {
     let every = AWKWARD.map(str::to_string).to_vec();
     let check = |values: Vec<String>| {
         let quoted: Vec<String> = values.iter().map(|value| quote(value)).collect();
-        server.write("/root/words.sh", &format!("printf '%s\\0' {}\n", quoted.join(" ")));
+        server.write("/root/words.sh", format!("printf '%s\\0' {}\n", quoted.join(" ")));
         prop_assert_eq!(&between_nuls(&server.exec("sh /root/words.sh")), &values);
 
         let lines: Vec<String> =
             values.iter().enumerate().map(|(at, value)| format!("V{at}={}\n", envfile(value))).collect();
-        server.write("/root/values.env", &lines.concat());
+        server.write("/root/values.env", lines.concat());
         let printed = server.exec(
             "systemd-run --quiet --wait --pipe --property=EnvironmentFile=/root/values.env /usr/bin/env -0",
         );

@@ -2,6 +2,7 @@
 
 mod completions;
 mod config;
+mod destroy;
 mod init;
 mod logs;
 mod plan;
@@ -72,6 +73,7 @@ async fn run_remote(global: Global, command: Command, ui: Arc<Ui>) -> Result<Exi
         Command::Up(args) => up::run(workspace, &args, &ui).await,
         Command::Plan => plan::run(workspace, &ui).await,
         Command::Status => status::run(workspace, &ui).await,
+        Command::Destroy(args) => destroy::run(workspace, &args, &ui).await,
         Command::Ssh(args) => ssh::run(workspace, &args, &ui).await,
         Command::Logs(args) => logs::run(workspace, &args, &ui).await,
         Command::Run(args) => run::run(workspace, &args.command, &ui).await,
@@ -140,10 +142,12 @@ impl Workspace {
         })
     }
 
-    fn desired(self) -> Result<(PathBuf, Desired), Failure> {
-        let source = self.source()?;
-        let desired = Desired::new(&self.folder, self.config, source, self.assets)?;
-        Ok((self.folder, desired))
+    fn desired(&self) -> Result<Desired, Failure> {
+        Desired::new(&self.folder, self.config.clone(), self.source()?, self.assets.clone())
+    }
+
+    fn place(&self, may_create: bool) -> Place<'_> {
+        Place { project: &self.folder, config: &self.config, assets: &self.assets, may_create }
     }
 
     /// For changes that take the live release's code as it is.
@@ -161,8 +165,7 @@ impl Workspace {
     }
 
     async fn connect(&self, may_create: bool, ui: &Arc<Ui>) -> Result<(Session, String), Failure> {
-        let place = Place { project: &self.folder, config: &self.config, assets: &self.assets, may_create };
-        providers::connect(&place, ui).await
+        providers::connect(&self.place(may_create), ui).await
     }
 }
 

@@ -23,7 +23,7 @@ pub async fn run(workspace: Workspace, words: &[String], ui: &Arc<Ui>) -> Result
 }
 
 /// systemd sets up the same environment as for the site itself. Exit code 128 + n stands for signal n.
-fn run_script(config: &Config, words: &[String], terminal: bool) -> Script {
+pub(super) fn run_script(config: &Config, words: &[String], terminal: bool) -> Script {
     let root = config.django.suffix();
     // systemd replaces variables in arguments; that is the shell's work, if anyone's. `$$` is its `$`.
     let words: Vec<String> = words.iter().map(|word| word.replace('$', "$$")).collect();

@@ -5,13 +5,20 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use crate::backup;
 use crate::cli::Up;
 use crate::config::Config;
-use crate::engine;
+use crate::engine::{self, Desired, Outcome};
 use crate::error::Failure;
+use crate::plan::Plan;
+use crate::providers::cloud::Cloud;
+use crate::providers::machine::Machine;
+use crate::providers::{self, AnyCloud};
 use crate::source;
+use crate::transport::Session;
 use crate::ui::Ui;
 
+use super::run::run_script;
 use super::{Workspace, release_name};
 
 /// Plans, asks, applies, verifies.
@@ -20,18 +27,147 @@ pub async fn run(workspace: Workspace, args: &Up, ui: &Arc<Ui>) -> Result<ExitCo
         return Err(Failure::input("there are uncommitted changes, and --clean refuses them")
             .hint("commit or stash them"));
     }
-    let (session, address) = workspace.connect(true, ui).await?;
-    let (folder, desired) = workspace.desired()?;
-    let outcome = engine::up(&session, &desired, &folder, ui).await?;
-    let url = url(desired.config(), &address);
-    session.close().await;
+    match providers::cloud_of(&workspace.config).await? {
+        Some(cloud) => in_cloud(&workspace, cloud, args, ui).await,
+        None => {
+            let (session, address) = workspace.connect(true, ui).await?;
+            let desired = workspace.desired()?;
+            let outcome = engine::up(&session, &desired, &workspace.folder, None, ui).await?;
+            session.close().await;
+            Ok(done(desired.config(), &outcome, &address, ui))
+        }
+    }
+}
+
+fn done(config: &Config, outcome: &Outcome, address: &str, ui: &Ui) -> ExitCode {
+    let url = url(config, address);
     let live = release_name(outcome.live);
     let text = match outcome.changes {
         0 => format!("Nothing to change: {live} serves {url}"),
         _ => format!("{live} serves {url}"),
     };
     ui.done(&text, &json!({"changed": outcome.changes > 0, "changes": outcome.changes, "release": outcome.live, "url": url}));
-    Ok(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
+}
+
+/// The cloud first, then the server in it, as one plan.
+async fn in_cloud(
+    workspace: &Workspace,
+    cloud: AnyCloud,
+    args: &Up,
+    ui: &Arc<Ui>,
+) -> Result<ExitCode, Failure> {
+    let place = workspace.place(true);
+    let desired = workspace.desired()?;
+    let mut machine = Machine::look(&place, cloud, args.replace, ui).await?;
+    refuse_replacement(&machine, args.replace)?;
+    let mut made = 0;
+    let mut agreed = None;
+    let mut copy = None;
+    if !machine.is_settled() {
+        let (plan, session) = whole_plan(&mut machine, &desired, ui).await?;
+        ui.plan(&plan, ui.is_json() || ui.verbose());
+        warn_of_secrets(&machine, desired.config(), ui);
+        if !ui.confirm("Apply this?")? {
+            return Err(Failure::failed("nothing was changed"));
+        }
+        if let Some(session) = session {
+            if machine.destroys() {
+                let saved = backup::fetch(&session, &workspace.folder, desired.config(), ui).await?;
+                ui.note(&format!("saved: {}", saved.text()));
+                copy = Some(saved);
+            }
+            session.close().await;
+        }
+        made = machine.changes().count();
+        let cloud_part: Vec<_> = machine.changes().map(|change| change.id.clone()).collect();
+        machine.carry_out(ui).await?;
+        let rest = plan.changes.into_iter().filter(|change| !cloud_part.contains(&change.id));
+        agreed = Some(Plan { changes: rest.collect() });
+    }
+    let session = machine.login(ui).await?;
+    let mut outcome = engine::up(&session, &desired, &workspace.folder, agreed.as_ref(), ui).await?;
+    outcome.changes += made;
+    if let Some(copy) = copy {
+        bring_back(&session, desired.config(), &copy, outcome.live, ui).await?;
+    }
+    session.close().await;
+    let address = machine.found().reachable_at().map(|address| address.to_string()).unwrap_or_default();
+    Ok(done(desired.config(), &outcome, &address, ui))
+}
+
+/// What changes in the cloud and on the server, as far as the server can be asked or foretold.
+pub(super) async fn whole_plan<C: Cloud>(
+    machine: &mut Machine<'_, C>,
+    desired: &Desired,
+    ui: &Arc<Ui>,
+) -> Result<(Plan, Option<Session>), Failure> {
+    let mut plan = Plan { changes: machine.changes().cloned().collect() };
+    if let Some(host) = machine.expected_host()
+        && machine.found().server.is_none()
+    {
+        plan.changes.extend(desired.plan_for_new(host)?.changes);
+        return Ok((plan, None));
+    }
+    if !machine.answers() {
+        return Ok((plan, None));
+    }
+    let session = machine.login(ui).await?;
+    if !machine.destroys() {
+        ui.working("looking at the server");
+        let facts = engine::probe(&session, &desired.asks()?).await?;
+        plan.changes.extend(desired.plan(&facts)?.plan.changes);
+    } else if let Some(host) = machine.expected_host() {
+        plan.changes.extend(desired.plan_for_new(host)?.changes);
+    }
+    Ok((plan, Some(session)))
+}
+
+fn refuse_replacement<C: Cloud>(machine: &Machine<'_, C>, allowed: bool) -> Result<(), Failure> {
+    if allowed || machine.replaces().is_empty() {
+        return Ok(());
+    }
+    Err(Failure::input("this would replace the server, since it can't change in place")
+        .detail(machine.replaces().join("\n"))
+        .hint("`ship up --replace` makes another one and moves database and media to it")
+        .hint("or put ship.yml back as it was"))
+}
+
+fn warn_of_secrets<C: Cloud>(machine: &Machine<'_, C>, config: &Config, ui: &Ui) {
+    if machine.found().server.is_none() && !config.secrets.is_empty() {
+        ui.warn(&format!(
+            "{} can be set once the server is there; `ship up` will stop and say so",
+            config.secrets.join(", ")
+        ));
+    }
+}
+
+/// Puts the data of the server that was replaced on the new one.
+async fn bring_back(
+    session: &Session,
+    config: &Config,
+    copy: &backup::Copy,
+    live: Option<u32>,
+    ui: &Ui,
+) -> Result<(), Failure> {
+    let with_copy = |failure: Failure| failure.hint(format!("the data is in {}", copy.folder.display()));
+    backup::restore(session, config, copy, ui).await.map_err(with_copy)?;
+    if copy.database.is_some() {
+        ui.working("migrating the restored database");
+        let words = ["python", "manage.py", "migrate", "--noinput"].map(String::from);
+        let output = session.exec(&run_script(config, &words, false), bytes::Bytes::new()).await?;
+        if !output.success() {
+            return Err(with_copy(
+                Failure::failed("the restored database does not migrate").detail(output.stderr_text()),
+            ));
+        }
+        let restart = crate::shell::Script::new()
+            .set("unit", format!("{}@v{}.service", config.app, live.unwrap_or(0)))
+            .line("systemctl try-restart -- \"$unit\"");
+        session.exec(&restart, bytes::Bytes::new()).await?;
+    }
+    ui.note("database and media of the old server are on the new one");
+    Ok(())
 }
 
 /// Where a browser finds the site. `address` is the server's, for a site without names of its own.

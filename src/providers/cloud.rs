@@ -3,6 +3,7 @@
 //! Invariant: nothing is sent to a new server before it has shown a host key that the cloud's API vouches for.
 
 use std::future::Future;
+use std::time::Duration;
 
 use crate::cloud::{Act, Found, KeyHex, Owner, Quote, Server, Thing, Wish};
 
@@ -97,9 +98,13 @@ pub trait DnsProvider: Send + Sync {
     fn create_zone(&self, name: &str) -> impl Future<Output = Result<crate::dns::Zone, CloudError>> + Send;
 }
 
-/// Does what must not happen twice: calls `make` once, and after an unclear end looks with `find` for a while before it
-/// dares to call it again.
-pub async fn once<T, Find, Finding, Make, Making>(mut find: Find, mut make: Make) -> Result<T, CloudError>
+/// Does what must not happen twice: calls `make` once, and after an unclear end looks with `find` before it dares to
+/// call it again. `looks` are the waits before each look: what was made may be missing from the first lists.
+pub async fn once<T, Find, Finding, Make, Making>(
+    looks: &[Duration],
+    mut find: Find,
+    mut make: Make,
+) -> Result<T, CloudError>
 where
     Find: FnMut() -> Finding,
     Finding: Future<Output = Result<Option<T>, CloudError>>,
@@ -107,19 +112,20 @@ where
     Making: Future<Output = Result<T, CloudError>>,
 {
     const ATTEMPTS: u32 = 3;
-    // What was made may be missing from the first lists.
-    const LOOKS: [u64; 5] = [500, 1000, 2000, 4000, 8000];
     let mut attempt = 1;
     loop {
         let error = match make().await {
             Err(error) if error.is_unclear() => error,
             clear => return clear,
         };
-        for wait_ms in LOOKS {
-            if let Some(made) = find().await? {
-                return Ok(made);
+        for wait in looks {
+            tokio::time::sleep(*wait).await;
+            match find().await {
+                Ok(Some(made)) => return Ok(made),
+                Ok(None) => {}
+                // Whether it happened is what the user has to know.
+                Err(_) => return Err(error),
             }
-            tokio::time::sleep(std::time::Duration::from_millis(wait_ms)).await;
         }
         if attempt == ATTEMPTS {
             return Err(error);

@@ -98,6 +98,12 @@ impl<'p, C: Cloud> Machine<'p, C> {
         &self.found
     }
 
+    /// Whether the server can be logged in to as it is.
+    pub fn answers(&self) -> bool {
+        let runs = |server: &Server| matches!(server.state, State::Running | State::Starting);
+        self.found.server.as_ref().is_some_and(runs) && self.found.reachable_at().is_some()
+    }
+
     /// Whether the plan destroys the server there is.
     pub fn destroys(&self) -> bool {
         self.plan.steps.iter().any(|step| step.act == cloud::Act::DestroyServer)

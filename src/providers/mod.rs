@@ -1,8 +1,10 @@
 //! Where servers come from: one file a provider. Each answers with an address to connect to.
 
+mod any;
 pub mod cloud;
 #[cfg(feature = "aws")]
 pub mod ec2;
+pub mod digitalocean;
 pub mod error;
 pub mod machine;
 pub mod ssh;
@@ -16,6 +18,8 @@ use crate::config::{Config, Server};
 use crate::error::Failure;
 use crate::transport::{Prompt, Session};
 use crate::ui::Ui;
+
+pub use any::{AnyCloud, cloud_of};
 
 /// What connecting to a server takes.
 #[derive(Debug, Clone)]
@@ -45,7 +49,13 @@ pub async fn connect(place: &Place<'_>, ui: &Arc<Ui>) -> Result<(Session, String
             let (session, endpoint) = vagrant::connect(place, server, ui).await?;
             Ok((session, vagrant::site(place, &authority(&endpoint.host))))
         }
-        Server::DigitalOcean(_) | Server::Ec2(_) => Err(Failure::failed("not there yet")),
+        Server::DigitalOcean(_) | Server::Ec2(_) => {
+            let Some(cloud) = cloud_of(place.config).await? else {
+                return Err(Failure::input("`server.provider` is no cloud"));
+            };
+            let (session, server) = machine::connect(place, &cloud, ui).await?;
+            Ok((session, server.ipv4.map(|address| address.to_string()).unwrap_or_default()))
+        }
     }
 }
 

@@ -67,6 +67,21 @@ pub async fn connect(
     Ok((session, endpoint))
 }
 
+/// Destroys the machine.
+pub async fn destroy(place: &Place<'_>, ui: &Ui) -> Result<(), Failure> {
+    let folder = folder(place);
+    if folder.join("Vagrantfile").exists() {
+        ui.working("vagrant destroy");
+        run(&folder, &["destroy", "--force"]).await?;
+    }
+    match std::fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure::failed(format!("can't remove {}: {error}", folder.display())))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// The first key of a machine that this process has just made on this computer.
 struct TrustOnce;
 
