@@ -3,7 +3,7 @@
 //! The two clouds differ in words and calls, not in this. Invariant: nothing is found by a file on this computer; what
 //! ship made carries its owner's tag, and the clouds' answers are the only state.
 
-use core::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -672,6 +672,8 @@ pub struct Thing {
     pub id: String,
     /// What a person recognises it by: a name, an address, a size.
     pub label: String,
+    /// Addresses that lead to it, if it is a server or an address.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Kinds of things, in the order in which they are removed.

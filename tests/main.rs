@@ -6,6 +6,7 @@ mod architecture;
 mod bad_input;
 mod boxes;
 mod bytes;
+mod clouds;
 mod facts;
 mod fakes;
 mod faults;

@@ -1,5 +1,7 @@
 //! `ship destroy`: removes the server and everything that was made for it, after a last copy of its data.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,6 +18,7 @@ use crate::providers::{self, machine, vagrant};
 use crate::ui::Ui;
 
 use super::Workspace;
+use super::names::Names;
 
 /// Lists, asks, copies, removes.
 pub async fn run(workspace: Workspace, args: &Destroy, ui: &Arc<Ui>) -> Result<ExitCode, Failure> {
@@ -60,6 +63,11 @@ async fn in_cloud<C: Cloud>(
     for thing in things.iter().filter(|thing| thing.kind != ThingKind::Tag) {
         ui.note(&format!("- {}", describe(thing, words)));
     }
+    let addresses: BTreeSet<IpAddr> = things.iter().flat_map(|thing| thing.addresses.clone()).collect();
+    let mut names = Names::removal(&workspace.config, &addresses, ui).await?;
+    for change in names.changes() {
+        ui.note(&format!("- {}", change.id));
+    }
     agree(&owner.host_name(), args, ui)?;
     let server = things.iter().any(|thing| thing.kind == ThingKind::Server);
     if server && !args.no_backup {
@@ -70,6 +78,8 @@ async fn in_cloud<C: Cloud>(
         session.close().await;
         ui.note(&format!("saved: {}", saved.text()));
     }
+    // First, so that nobody is led to an address that is somebody else's tomorrow.
+    names.remove(ui).await?;
     for thing in &things {
         let title = format!("remove {}", describe(thing, words));
         let began = Instant::now();

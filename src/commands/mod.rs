@@ -5,6 +5,7 @@ mod config;
 mod destroy;
 mod init;
 mod logs;
+mod names;
 mod plan;
 mod run;
 mod ssh;

@@ -11,15 +11,18 @@ use crate::providers;
 use crate::providers::machine::Machine;
 use crate::ui::Ui;
 
+use super::names::Names;
 use super::{Workspace, release_name, up};
 
 /// Probes and shows the difference; changes nothing.
 pub async fn run(workspace: Workspace, ui: &Arc<Ui>) -> Result<ExitCode, Failure> {
-    let desired = workspace.desired()?;
+    let mut desired = workspace.desired()?;
     if let Some(cloud) = providers::cloud_of(&workspace.config).await? {
         let place = workspace.place(false);
         let mut machine = Machine::look(&place, cloud, false, ui).await?;
-        let (plan, session) = up::whole_plan(&mut machine, &desired, ui).await?;
+        let names = Names::survey(&workspace.config, &machine.target(), ui).await?;
+        desired.set_volume(machine.volume_device());
+        let (plan, session) = up::whole_plan(&mut machine, &names, &desired, ui).await?;
         if let Some(session) = session {
             session.close().await;
         }

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use crate::backup;
 use crate::cli::Up;
-use crate::config::Config;
+use crate::config::{Config, Server};
+use crate::dns::records::Target;
 use crate::engine::{self, Desired, Outcome};
 use crate::error::Failure;
 use crate::plan::Plan;
@@ -18,6 +19,7 @@ use crate::source;
 use crate::transport::Session;
 use crate::ui::Ui;
 
+use super::names::{self, Names};
 use super::run::run_script;
 use super::{Workspace, release_name};
 
@@ -29,14 +31,52 @@ pub async fn run(workspace: Workspace, args: &Up, ui: &Arc<Ui>) -> Result<ExitCo
     }
     match providers::cloud_of(&workspace.config).await? {
         Some(cloud) => in_cloud(&workspace, cloud, args, ui).await,
-        None => {
-            let (session, address) = workspace.connect(true, ui).await?;
-            let desired = workspace.desired()?;
-            let outcome = engine::up(&session, &desired, &workspace.folder, None, ui).await?;
-            session.close().await;
-            Ok(done(desired.config(), &outcome, &address, ui))
-        }
+        None => at_hand(&workspace, args, ui).await,
     }
+}
+
+/// A server that is there already, or that Vagrant makes.
+async fn at_hand(workspace: &Workspace, args: &Up, ui: &Arc<Ui>) -> Result<ExitCode, Failure> {
+    let (session, address) = workspace.connect(true, ui).await?;
+    let desired = workspace.desired()?;
+    let config = desired.config();
+    let target = names_target(config, &address).await;
+    let mut names = match &target {
+        Some(target) => Some(Names::survey(config, target, ui).await?),
+        None => None,
+    };
+    let mut made = 0;
+    if let (Some(names), Some(target)) = (&mut names, &target)
+        && !names.is_settled()
+    {
+        let plan = Plan { changes: names.changes() };
+        ui.plan(&plan, ui.is_json() || ui.verbose());
+        if !ui.confirm("Change these records?")? {
+            return Err(Failure::failed("nothing was changed"));
+        }
+        made = plan.changes.len();
+        names.apply(config, target, ui).await?;
+    }
+    let mut outcome = engine::up(&session, &desired, &workspace.folder, None, ui).await?;
+    outcome.changes += made;
+    session.close().await;
+    if let Some(names) = &names {
+        names.wait(ui).await?;
+    }
+    if let Some(target) = target.filter(|_| outcome.changes > 0 || args.wait_dns) {
+        names::by_hand(config, &target, args.wait_dns, ui).await?;
+    }
+    Ok(done(config, &outcome, &address, ui))
+}
+
+/// Where the names of a host of the user's own lead to. A Vagrant machine has no names.
+async fn names_target(config: &Config, address: &str) -> Option<Target> {
+    if config.domains.is_empty() || !matches!(config.server, Server::Ssh(_)) {
+        return None;
+    }
+    let host = address.trim_start_matches('[').trim_end_matches(']');
+    let address = tokio::net::lookup_host((host, 0)).await.ok()?.next()?;
+    Some(Target::host(address.ip()))
 }
 
 fn done(config: &Config, outcome: &Outcome, address: &str, ui: &Ui) -> ExitCode {
@@ -58,14 +98,16 @@ async fn in_cloud(
     ui: &Arc<Ui>,
 ) -> Result<ExitCode, Failure> {
     let place = workspace.place(true);
-    let desired = workspace.desired()?;
+    let mut desired = workspace.desired()?;
     let mut machine = Machine::look(&place, cloud, args.replace, ui).await?;
     refuse_replacement(&machine, args.replace)?;
+    let mut names = Names::survey(&workspace.config, &machine.target(), ui).await?;
+    desired.set_volume(machine.volume_device());
     let mut made = 0;
     let mut agreed = None;
     let mut copy = None;
-    if !machine.is_settled() {
-        let (plan, session) = whole_plan(&mut machine, &desired, ui).await?;
+    if !machine.is_settled() || !names.is_settled() {
+        let (plan, session) = whole_plan(&mut machine, &names, &desired, ui).await?;
         ui.plan(&plan, ui.is_json() || ui.verbose());
         warn_of_secrets(&machine, desired.config(), ui);
         if !ui.confirm("Apply this?")? {
@@ -79,11 +121,13 @@ async fn in_cloud(
             }
             session.close().await;
         }
-        made = machine.changes().count();
-        let cloud_part: Vec<_> = machine.changes().map(|change| change.id.clone()).collect();
+        made = machine.changes().count() + names.changes().len();
+        let rest = plan.changes.into_iter().skip(made).collect();
+        agreed = Some(Plan { changes: rest });
+        names.prepare_move(ui).await?;
         machine.carry_out(ui).await?;
-        let rest = plan.changes.into_iter().filter(|change| !cloud_part.contains(&change.id));
-        agreed = Some(Plan { changes: rest.collect() });
+        names.apply(&workspace.config, &machine.target(), ui).await?;
+        desired.set_volume(machine.volume_device());
     }
     let session = machine.login(ui).await?;
     let mut outcome = engine::up(&session, &desired, &workspace.folder, agreed.as_ref(), ui).await?;
@@ -92,22 +136,25 @@ async fn in_cloud(
         bring_back(&session, desired.config(), &copy, outcome.live, ui).await?;
     }
     session.close().await;
+    names.wait(ui).await?;
+    if outcome.changes > 0 || args.wait_dns {
+        names::by_hand(desired.config(), &machine.target(), args.wait_dns, ui).await?;
+    }
     let address = machine.found().reachable_at().map(|address| address.to_string()).unwrap_or_default();
     Ok(done(desired.config(), &outcome, &address, ui))
 }
 
-/// What changes in the cloud and on the server, as far as the server can be asked or foretold.
+/// What changes in the cloud, in the DNS and on the server, as far as the server can be asked or foretold.
 pub(super) async fn whole_plan<C: Cloud>(
     machine: &mut Machine<'_, C>,
+    names: &Names,
     desired: &Desired,
     ui: &Arc<Ui>,
 ) -> Result<(Plan, Option<Session>), Failure> {
     let mut plan = Plan { changes: machine.changes().cloned().collect() };
-    if let Some(host) = machine.expected_host()
-        && machine.found().server.is_none()
-    {
+    plan.changes.extend(names.changes());
+    if let Some(host) = machine.expected_host() {
         plan.changes.extend(desired.plan_for_new(host)?.changes);
-        return Ok((plan, None));
     }
     if !machine.answers() {
         return Ok((plan, None));
@@ -117,8 +164,6 @@ pub(super) async fn whole_plan<C: Cloud>(
         ui.working("looking at the server");
         let facts = engine::probe(&session, &desired.asks()?).await?;
         plan.changes.extend(desired.plan(&facts)?.plan.changes);
-    } else if let Some(host) = machine.expected_host() {
-        plan.changes.extend(desired.plan_for_new(host)?.changes);
     }
     Ok((plan, Some(session)))
 }

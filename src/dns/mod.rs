@@ -3,6 +3,7 @@
 //! Here and in `zones` and `records` is what is data; `converge` and `resolve` talk to the world, and each zone host has a
 //! file of its own. Invariant: only A and AAAA records of exactly the site's own names are ever changed.
 
+pub mod any;
 pub mod converge;
 pub mod records;
 pub mod resolve;

@@ -1,61 +1,92 @@
 //! Any of the clouds, chosen by `server.provider`.
 
 use super::cloud::{Birth, Cloud, Progress};
+use super::digitalocean::DigitalOcean;
+use super::digitalocean::client::{Access, Waits};
 use super::error::CloudError;
-use crate::cloud::{Act, Found, KeyHex, Owner, Quote, Server, Thing, Wish, Words};
+use crate::cloud::{Act, DIGITALOCEAN, Found, KeyHex, Owner, Quote, Server, Thing, Wish, Words};
 use crate::config::{self, Config};
 use crate::error::Failure;
 
 /// A cloud.
-pub enum AnyCloud {}
+pub enum AnyCloud {
+    /// DigitalOcean.
+    DigitalOcean(DigitalOcean),
+}
 
-/// The cloud that the configuration names, if it names one, ready to be asked.
+/// The cloud that the configuration names, if it names one, ready to be asked. Nothing is sent yet.
 pub async fn cloud_of(config: &Config) -> Result<Option<AnyCloud>, Failure> {
     match &config.server {
-        config::Server::DigitalOcean(_)
-        | config::Server::Ec2(_)
-        | config::Server::Ssh(_)
-        | config::Server::Vagrant(_) => Ok(None),
+        config::Server::DigitalOcean(_) => {
+            let access = Access::of(|name| std::env::var(name).ok())?;
+            Ok(Some(AnyCloud::DigitalOcean(DigitalOcean::new(&access, Waits::default())?)))
+        }
+        config::Server::Ec2(_) => Err(no_aws("`server.provider: ec2`")),
+        config::Server::Ssh(_) | config::Server::Vagrant(_) => Ok(None),
     }
+}
+
+/// What a build without AWS says.
+pub fn no_aws(wanted: &str) -> Failure {
+    Failure::input(format!("{wanted} needs AWS, and this ship was built without it"))
+        .hint("build it with its default features: `cargo install --path .`")
+}
+
+/// Calls the same of whichever cloud it is.
+macro_rules! whichever {
+    ($any:expr, $cloud:ident => $call:expr) => {
+        match $any {
+            AnyCloud::DigitalOcean($cloud) => $call,
+        }
+    };
 }
 
 impl AnyCloud {
     /// Its words.
     pub fn words(&self) -> &'static Words {
-        match *self {}
+        match self {
+            AnyCloud::DigitalOcean(_) => &DIGITALOCEAN,
+        }
     }
 }
 
 impl Cloud for AnyCloud {
-    async fn find(&self, _: &Owner) -> Result<Option<Server>, CloudError> {
-        match *self {}
+    async fn find(&self, owner: &Owner) -> Result<Option<Server>, CloudError> {
+        whichever!(self, cloud => cloud.find(owner).await)
     }
-    async fn look(&self, _: &Wish) -> Result<Found, CloudError> {
-        match *self {}
+
+    async fn look(&self, wish: &Wish) -> Result<Found, CloudError> {
+        whichever!(self, cloud => cloud.look(wish).await)
     }
-    async fn quote(&self, _: &Wish) -> Result<Quote, CloudError> {
-        match *self {}
+
+    async fn quote(&self, wish: &Wish) -> Result<Quote, CloudError> {
+        whichever!(self, cloud => cloud.quote(wish).await)
     }
+
     async fn act(
         &self,
-        _: &Act,
-        _: &Wish,
-        _: &mut Found,
-        _: &Birth,
-        _: Progress<'_>,
+        act: &Act,
+        wish: &Wish,
+        found: &mut Found,
+        birth: &Birth,
+        progress: Progress<'_>,
     ) -> Result<(), CloudError> {
-        match *self {}
+        whichever!(self, cloud => cloud.act(act, wish, found, birth, progress).await)
     }
-    async fn add_host_key(&self, _: &Owner, _: &Server, _: &KeyHex) -> Result<(), CloudError> {
-        match *self {}
+
+    async fn add_host_key(&self, owner: &Owner, server: &Server, key: &KeyHex) -> Result<(), CloudError> {
+        whichever!(self, cloud => cloud.add_host_key(owner, server, key).await)
     }
-    async fn drop_birth_key(&self, _: &Owner, _: &Server) -> Result<(), CloudError> {
-        match *self {}
+
+    async fn drop_birth_key(&self, owner: &Owner, server: &Server) -> Result<(), CloudError> {
+        whichever!(self, cloud => cloud.drop_birth_key(owner, server).await)
     }
-    async fn things(&self, _: &Owner) -> Result<Vec<Thing>, CloudError> {
-        match *self {}
+
+    async fn things(&self, owner: &Owner) -> Result<Vec<Thing>, CloudError> {
+        whichever!(self, cloud => cloud.things(owner).await)
     }
-    async fn remove(&self, _: &Owner, _: &Thing, _: Progress<'_>) -> Result<(), CloudError> {
-        match *self {}
+
+    async fn remove(&self, owner: &Owner, thing: &Thing, progress: Progress<'_>) -> Result<(), CloudError> {
+        whichever!(self, cloud => cloud.remove(owner, thing, progress).await)
     }
 }

@@ -15,6 +15,7 @@ use super::{Place, ssh};
 use crate::assets::template_failure;
 use crate::cloud::{self, Found, Owner, Quote, Server, State, Wish};
 use crate::config::{self, CloudServer};
+use crate::dns::records::Target;
 use crate::error::{Exit, Failure};
 use crate::facts::host::Host;
 use crate::plan::Change;
@@ -96,6 +97,18 @@ impl<'p, C: Cloud> Machine<'p, C> {
     /// What there is.
     pub fn found(&self) -> &Found {
         &self.found
+    }
+
+    /// Where the site's names should lead.
+    pub fn target(&self) -> Target {
+        Target::cloud(&self.wish, &self.found, self.destroys())
+    }
+
+    /// Where the server finds its data volume: what the cloud says, or, before there is one, a word for it.
+    pub fn volume_device(&self) -> Option<String> {
+        self.wish.volume_gb?;
+        let device = self.found.volume.as_ref().map(|volume| volume.device.clone());
+        Some(device.unwrap_or_else(|| "the new volume".into()))
     }
 
     /// Whether the server can be logged in to as it is.

@@ -19,7 +19,7 @@ use crate::error::Failure;
 use crate::transport::{Prompt, Session};
 use crate::ui::Ui;
 
-pub use any::{AnyCloud, cloud_of};
+pub use any::{AnyCloud, cloud_of, no_aws};
 
 /// What connecting to a server takes.
 #[derive(Debug, Clone)]

@@ -17,3 +17,4 @@
 pub mod aws;
 pub mod digitalocean;
 pub mod http;
+pub mod names;

@@ -88,7 +88,8 @@ impl Droplet {
         public.filter_map(|network| network.ip_address.parse().ok())
     }
 
-    fn public_v6(&self) -> Option<Ipv6Addr> {
+    /// Its public IPv6 address.
+    pub fn public_v6(&self) -> Option<Ipv6Addr> {
         let public = self.networks.v6.iter().filter(|network| network.kind == "public");
         public.filter_map(|network| network.ip_address.parse().ok()).next()
     }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing here changes anything, and nothing is taken for the owner's but by its exact tag or name.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::cloud::{self, Address, Found, Owner, Thing, ThingKind, Wish};
 use crate::providers::error::CloudError;
@@ -144,18 +144,21 @@ impl DigitalOcean {
         )?;
         let ids: Vec<String> = droplets.iter().map(|droplet| droplet.id.to_string()).collect();
         let mut things = Vec::new();
-        let mut thing = |kind, id: String, label: String| things.push(Thing { kind, id, label });
         for droplet in &droplets {
             let at = droplet.public_v4().next().map(|ip| format!(", {ip}")).unwrap_or_default();
             let label = format!("{} ({}, {}{at})", droplet.name, droplet.size_slug, droplet.region.slug);
-            thing(ThingKind::Server, droplet.id.to_string(), label);
+            let addresses = droplet.public_v4().map(IpAddr::from).chain(droplet.public_v6().map(IpAddr::from));
+            let addresses = addresses.collect();
+            things.push(Thing { kind: ThingKind::Server, id: droplet.id.to_string(), label, addresses });
         }
         for reserved in &reserved {
             let ours = reserved.droplet().is_some_and(|id| ids.contains(&id));
             if ours || is_tagged(owner, reserved.ip, &tags) {
-                thing(ThingKind::Address, reserved.ip.to_string(), reserved.ip.to_string());
+                let (id, addresses) = (reserved.ip.to_string(), vec![IpAddr::from(reserved.ip)]);
+                things.push(Thing { kind: ThingKind::Address, label: id.clone(), id, addresses });
             }
         }
+        let mut thing = |kind, id: String, label: String| things.push(Thing { kind, id, label, addresses: Vec::new() });
         for volume in volumes.iter().filter(|volume| volume.belongs_to(owner)) {
             let label = format!("{} ({} GiB, {})", volume.name, volume.size_gigabytes, volume.region.slug);
             thing(ThingKind::Volume, volume.id.clone(), label);
