@@ -30,6 +30,8 @@ pub struct Patience {
     pub attempts: u32,
     /// Before a call is sent again for the first time; then twice as long each time.
     pub backoff: Duration,
+    /// Before each look for what a call of unclear end may have made.
+    pub looks: Vec<Duration>,
     /// Between two looks at what is being waited for.
     pub poll: Duration,
     /// How long something made just now may be missing from AWS's answers.
@@ -51,6 +53,7 @@ impl Default for Patience {
             operation: seconds(90),
             attempts: 6,
             backoff: seconds(1),
+            looks: [500, 1000, 2000, 4000, 8000].map(Duration::from_millis).into(),
             poll: seconds(2),
             visible: seconds(60),
             change: seconds(600),

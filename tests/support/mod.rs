@@ -74,7 +74,9 @@ impl Project {
         let folder = self.home.join(".ssh");
         std::fs::create_dir_all(&folder).unwrap();
         let file = folder.join("id_ed25519");
-        run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "tester@laptop", "-f"]).arg(file));
+        run(Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-C", "tester@laptop", "-f"])
+            .arg(file));
     }
 
     /// Says which server it is from now on.

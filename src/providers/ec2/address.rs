@@ -12,7 +12,7 @@ impl Ec2 {
     /// Takes an address and leads it to the server.
     pub(super) async fn add_address(&self, wish: &Wish, found: &mut Found) -> Result<(), CloudError> {
         let free = || async { Ok(self.addresses(&wish.owner).await?.iter().find_map(look::address)) };
-        found.address = Some(once(free, || self.allocate(&wish.owner)).await?);
+        found.address = Some(once(&self.patience.looks, free, || self.allocate(&wish.owner)).await?);
         self.attach_address(found).await
     }
 
@@ -31,7 +31,7 @@ impl Ec2 {
                 .map_err(|error| call.fail(&error))?;
             let ip = answer.public_ip().and_then(|ip| ip.parse().ok());
             match (answer.allocation_id(), ip) {
-                (Some(id), Some(ip)) => Ok(Address { id: id.to_owned(), ip, server: None }),
+                (Some(id), Some(ip)) => Ok(Address { id: id.to_owned(), ip, server: None, tagged: true }),
                 (_, _) => Err(call.senseless("address")),
             }
         })

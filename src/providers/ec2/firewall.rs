@@ -39,7 +39,7 @@ impl Ec2 {
         let look = || self.group_of(&wish.owner, vpc);
         let id = match look().await? {
             Some(id) => id,
-            None => once(look, || self.make_group(vpc, wish)).await?,
+            None => once(&self.patience.looks, look, || self.make_group(vpc, wish)).await?,
         };
         self.set_rules(&id, wish).await?;
         Ok(id)

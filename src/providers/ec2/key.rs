@@ -45,7 +45,7 @@ impl Ec2 {
             }
             self.delete_key(id).await?;
         }
-        found.key = Some(once(|| self.key(wish), || self.import(wish)).await?);
+        found.key = Some(once(&self.patience.looks, || self.key(wish), || self.import(wish)).await?);
         Ok(())
     }
 

@@ -295,6 +295,7 @@ pub(super) fn address(address: &Ec2Address) -> Option<Address> {
         id: address.allocation_id()?.to_owned(),
         ip: address.public_ip()?.parse().ok()?,
         server: address.instance_id().filter(|id| !id.is_empty()).map(str::to_owned),
+        tagged: true,
     })
 }
 

@@ -106,8 +106,11 @@ impl Ec2 {
             if used.contains(&token) {
                 continue;
             }
-            let made =
-                self.visibly(&NOT_VISIBLE, || once(|| self.mine(owner), || self.run(order, &token))).await;
+            let made = self
+                .visibly(&NOT_VISIBLE, || {
+                    once(&self.patience.looks, || self.mine(owner), || self.run(order, &token))
+                })
+                .await;
             match made {
                 Ok(instance) if look::state(&instance).is_none() => {}
                 Err(error) if error.code() == Some("IdempotentInstanceTerminated") => {}
@@ -207,7 +210,7 @@ impl Ec2 {
         .await
     }
 
-    /// Powers the instance on.
+    /// Powers the instance on, unless it is starting already.
     pub(super) async fn start_server(
         &self,
         found: &mut Found,
@@ -217,7 +220,9 @@ impl Ec2 {
         if server.state == State::Stopping {
             self.until_stopped(&server.id, progress).await?;
         }
-        self.start(&server.id).await?;
+        if server.state != State::Starting {
+            self.start(&server.id).await?;
+        }
         let instance = self.until_running(&server.id, progress).await?;
         self.refresh(server, &instance)
     }

@@ -21,15 +21,21 @@ impl Ec2 {
         )?;
         let thing = |kind, id: Option<&str>, label: Option<&str>| {
             let id = id?.to_owned();
-            Some(Thing { kind, label: label.unwrap_or(&id).to_owned(), id })
+            Some(Thing { kind, label: label.unwrap_or(&id).to_owned(), id, addresses: Vec::new() })
+        };
+        let led_by = |thing: Thing, ip: Option<&str>| {
+            let addresses = ip.and_then(|ip| ip.parse().ok()).into_iter().collect();
+            Thing { addresses, ..thing }
         };
         let servers = instances.iter().filter_map(|instance| {
             let label = names::value(instance.tags(), "Name");
-            thing(ThingKind::Server, instance.instance_id(), label)
+            let server = thing(ThingKind::Server, instance.instance_id(), label)?;
+            Some(led_by(server, instance.public_ip_address()))
         });
-        let addresses = addresses
-            .iter()
-            .filter_map(|address| thing(ThingKind::Address, address.allocation_id(), address.public_ip()));
+        let addresses = addresses.iter().filter_map(|address| {
+            let free = thing(ThingKind::Address, address.allocation_id(), address.public_ip())?;
+            Some(led_by(free, address.public_ip()))
+        });
         let volumes = volumes.iter().filter(|volume| !goes_with_its_server(volume)).filter_map(|volume| {
             let size = volume.size().map(|size| format!("{size} GiB"));
             thing(ThingKind::Volume, volume.volume_id(), size.as_deref())

@@ -38,8 +38,12 @@ impl Ec2 {
     async fn make_volume(&self, wish: &Wish, size_gb: u32, zone: &str) -> Result<Ec2Volume, CloudError> {
         for generation in 0..GENERATIONS {
             let token = names::volume_token(&wish.owner, &self.region, generation);
-            let made =
-                once(|| self.data_volume(wish), || self.send_volume(wish, size_gb, zone, &token)).await;
+            let made = once(
+                &self.patience.looks,
+                || self.data_volume(wish),
+                || self.send_volume(wish, size_gb, zone, &token),
+            )
+            .await;
             match made {
                 Ok(volume) if is_gone(&volume) => {}
                 // The token made one before: of another size, in another zone, or gone by now.
