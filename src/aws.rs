@@ -161,6 +161,11 @@ where
                     End::Refused { code: code.to_owned(), message }
                 }
                 Some(code) => End::Lost(format!("HTTP {status}, {code}: {message}")),
+                None if (400..500).contains(&status)
+                    && let Some((code, message)) = context.raw().body().bytes().and_then(bare) =>
+                {
+                    End::Refused { code, message }
+                }
                 None => End::Lost(format!("HTTP {status} with an answer that makes no sense")),
             }
         }
@@ -168,6 +173,16 @@ where
         // Dispatch failures, truncated answers, and what a later SDK may add.
         _ => End::Lost(chain(error)),
     }
+}
+
+/// A refusal whose code is the name of the document itself, as Route 53 sends some: `<InvalidChangeBatch>`.
+fn bare(body: &[u8]) -> Option<(String, String)> {
+    let text = std::str::from_utf8(body).ok()?;
+    let text = text.split_once("?>").map_or(text, |(_, text)| text).trim_start();
+    let name: String = text.strip_prefix('<')?.chars().take_while(char::is_ascii_alphanumeric).collect();
+    let messages: Vec<&str> =
+        text.split("<Message>").skip(1).filter_map(|part| Some(part.split_once("</Message>")?.0)).collect();
+    (!messages.is_empty()).then(|| (name, messages.join("; ")))
 }
 
 fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
