@@ -707,5 +707,29 @@ impl ThingKind {
     }
 }
 
+/// Things that cost money or stand in the way although no server needs them, and why they are that.
+pub fn leftovers(things: &[Thing]) -> Vec<(&Thing, String)> {
+    let servers = things.iter().filter(|thing| thing.kind == ThingKind::Server).count();
+    let mut left = Vec::new();
+    let mut seen: BTreeSet<ThingKind> = BTreeSet::new();
+    for thing in things.iter().filter(|thing| thing.kind != ThingKind::Tag) {
+        let again = !seen.insert(thing.kind);
+        match thing.kind {
+            ThingKind::Server if servers > 1 => {
+                left.push((thing, format!("one of {servers} with the same tag, and there should be one")));
+            }
+            ThingKind::Server | ThingKind::Tag => {}
+            ThingKind::Address | ThingKind::Volume | ThingKind::Firewall | ThingKind::Key => {
+                if servers == 0 {
+                    left.push((thing, "there is no server that it is for".to_owned()));
+                } else if again {
+                    left.push((thing, "there is more than one of them".to_owned()));
+                }
+            }
+        }
+    }
+    left
+}
+
 #[cfg(test)]
 mod tests;

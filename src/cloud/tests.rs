@@ -47,6 +47,7 @@ fn settled(wish: &Wish) -> Found {
         key: None,
         firewall: Some(Firewall { id: "f".into(), rules: wish.rules.clone(), applied: true }),
         address: wish.fixed_address.then(|| Address {
+            tagged: true,
             id: "a".into(),
             ip: Ipv4Addr::new(203, 0, 113, 99),
             server: to.clone(),
@@ -246,4 +247,18 @@ fn the_fixed_address_is_taken_only_if_it_leads_there() {
     assert_eq!(found.reachable_at(), Some(Ipv4Addr::new(203, 0, 113, 7)));
     found.server = None;
     assert_eq!(found.reachable_at(), None);
+}
+
+#[test]
+fn what_nobody_needs_is_named() {
+    let thing = |kind, id: &str| Thing { kind, id: id.into(), label: id.into(), addresses: Vec::new() };
+    let (server, address, tag) =
+        (thing(ThingKind::Server, "s"), thing(ThingKind::Address, "a"), thing(ThingKind::Tag, "t"));
+    let names = |things: &[Thing]| -> Vec<String> {
+        leftovers(things).into_iter().map(|(thing, _)| thing.id.clone()).collect()
+    };
+    assert_eq!(names(&[server.clone(), address.clone(), tag.clone()]), [""; 0]);
+    assert_eq!(names(&[address.clone(), tag]), ["a"]);
+    assert_eq!(names(&[server.clone(), address.clone(), thing(ThingKind::Address, "b")]), ["b"]);
+    assert_eq!(names(&[server.clone(), thing(ThingKind::Server, "z"), address]), ["s", "z"]);
 }

@@ -70,10 +70,18 @@ impl DigitalOceanDns {
         Ok(records)
     }
 
-    async fn make_so(&self, zone: &str, name: &str, kind: &Kind, want: Option<&RecordSet>) -> Result<(), CloudError> {
+    async fn make_so(
+        &self,
+        zone: &str,
+        name: &str,
+        kind: &Kind,
+        want: Option<&RecordSet>,
+    ) -> Result<(), CloudError> {
         let of_kind = || async {
             let records = Self::at(&self.client, zone, name).await?;
-            Ok::<_, CloudError>(records.into_iter().filter(|record| record.kind == kind.to_string()).collect::<Vec<_>>())
+            Ok::<_, CloudError>(
+                records.into_iter().filter(|record| record.kind == kind.to_string()).collect::<Vec<_>>(),
+            )
         };
         let ttl = want.map(|want| want.ttl_s).unwrap_or_default();
         let wanted = want.map(|want| want.values.clone()).unwrap_or_default();
@@ -138,7 +146,9 @@ impl DnsProvider for DigitalOceanDns {
         } else {
             let call = Call::get(&["domains", &zone.name, "records"], format!("read the zone {}", zone.name));
             let all: Vec<Record> = self.client.list(&call, "domain_records").await?;
-            records.extend(all.into_iter().filter(|record| names.contains(&full_name(&record.name, &zone.name))));
+            records.extend(
+                all.into_iter().filter(|record| names.contains(&full_name(&record.name, &zone.name))),
+            );
         }
         Ok(record_sets(&records, &zone.name))
     }
@@ -330,7 +340,13 @@ mod tests {
             .iter()
             .map(|set| format!("{} {} {} {:?} {:?}", set.name, set.kind, set.ttl_s, set.values, set.ids))
             .collect();
-        insta::assert_snapshot!(shown.join("\n"), @"");
+        insta::assert_snapshot!(shown.join("\n"), @r#"
+        cdn.example.com CNAME 300 {"cdn.example.net"} [("cdn.example.net", "4")]
+        example.com A 1800 {"203.0.113.1", "203.0.113.2"} [("203.0.113.1", "1"), ("203.0.113.2", "2")]
+        example.com AAAA 300 {"2001:db8::1"} [("2001:db8::1", "6")]
+        example.com TXT 300 {"v=spf1 -ALL."} [("v=spf1 -ALL.", "5")]
+        www.example.com CNAME 300 {"example.com"} [("example.com", "3")]
+        "#);
     }
 
     #[test]
@@ -344,13 +360,12 @@ mod tests {
         assert_eq!(edits(&there, ZONE, &values(&["203.0.113.1"]), 300), [Edit::Delete { id: 2 }]);
         assert_eq!(
             edits(&there, ZONE, &values(&["203.0.113.2", "203.0.113.3", "203.0.113.4"]), 60),
-            [
-                alter(2, "203.0.113.2"),
-                alter(1, "203.0.113.3"),
-                Edit::Create { value: "203.0.113.4".into() }
-            ]
+            [alter(2, "203.0.113.2"), alter(1, "203.0.113.3"), Edit::Create { value: "203.0.113.4".into() }]
         );
-        assert_eq!(edits(&there, ZONE, &BTreeSet::new(), 0), [Edit::Delete { id: 1 }, Edit::Delete { id: 2 }]);
+        assert_eq!(
+            edits(&there, ZONE, &BTreeSet::new(), 0),
+            [Edit::Delete { id: 1 }, Edit::Delete { id: 2 }]
+        );
         assert_eq!(edits(&there, ZONE, &values(&["203.0.113.1", "203.0.113.2"]), 300), []);
     }
 

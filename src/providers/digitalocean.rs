@@ -9,8 +9,8 @@ pub mod client;
 pub mod scopes;
 pub mod tags;
 
-mod address;
 mod access;
+mod address;
 mod look;
 mod quote;
 mod rules;
@@ -111,19 +111,20 @@ impl DigitalOcean {
     }
 
     /// Has an action done, until `look` shows what it leads to. The action is asked for again only when a look after an
-    /// unclear end has shown that it has led to nothing. `actions` is where its state is told.
+    /// unclear end has shown that it has led to nothing. `actions` is where its state is told, `running` the id of one
+    /// that is under way already.
     async fn bring_about<T, Looking>(
         &self,
         wait: &Wait<'_>,
         call: &Call,
         actions: &[&str],
+        mut running: Option<String>,
         mut look: impl FnMut() -> Looking,
     ) -> Result<T, CloudError>
     where
         Looking: Future<Output = Result<Option<T>, CloudError>>,
     {
         let start = Instant::now();
-        let mut running: Option<String> = None;
         let mut doubt = None;
         loop {
             if let Some(seen) = look().await? {
@@ -181,19 +182,31 @@ impl DigitalOcean {
         Making: Future<Output = Result<T, CloudError>>,
     {
         match once(&self.waits().looks, &mut find, make).await {
-            Err(error) if is_conflict(&error) => find().await?.ok_or(error),
+            Err(error) if is_conflict(&error) => {
+                for wait in std::iter::once(&Duration::ZERO).chain(&self.waits().looks) {
+                    tokio::time::sleep(*wait).await;
+                    if let Some(found) = find().await? {
+                        return Ok(found);
+                    }
+                }
+                Err(error)
+            }
             result => result,
         }
     }
 
     /// Makes sure that a tag exists; says whether it is new.
     async fn ensure_tag(&self, name: &str) -> Result<bool, CloudError> {
-        let look = Call::get(&["tags", name], format!("look for the tag {name}"));
-        if self.client.find::<api::Tag>(&look, "tag").await?.is_some() {
+        if self.has_tag(name).await? {
             return Ok(false);
         }
         self.create_tag(name).await?;
         Ok(true)
+    }
+
+    async fn has_tag(&self, name: &str) -> Result<bool, CloudError> {
+        let look = Call::get(&["tags", name], format!("look for the tag {name}"));
+        Ok(self.client.find::<api::Tag>(&look, "tag").await?.is_some())
     }
 
     async fn create_tag(&self, name: &str) -> Result<(), CloudError> {
@@ -201,7 +214,9 @@ impl DigitalOcean {
         let create = Call::post(&["tags"], body, format!("create the tag {name}")).repeatable();
         match self.client.send(&create).await {
             // Whatever the API thinks of a tag that exists, it is what was wanted.
-            Err(CloudError::Refused { message, .. }) if message.to_ascii_lowercase().contains("already") => Ok(()),
+            Err(CloudError::Refused { message, .. }) if message.to_ascii_lowercase().contains("already") => {
+                Ok(())
+            }
             result => result,
         }
     }
@@ -218,9 +233,10 @@ impl DigitalOcean {
     }
 }
 
+/// Whether the API says that there is one already.
 fn is_conflict(error: &CloudError) -> bool {
-    let CloudError::Refused { code, .. } = error else { return false };
-    matches!(code.to_ascii_lowercase().as_str(), "conflict" | "unprocessable_entity") && !is_busy(error)
+    let CloudError::Refused { code, message, .. } = error else { return false };
+    code.eq_ignore_ascii_case("conflict") || message.to_ascii_lowercase().contains("already")
 }
 
 impl Cloud for DigitalOcean {
@@ -288,7 +304,9 @@ impl Cloud for DigitalOcean {
             ThingKind::Address => self.give_back(owner, id, progress).await,
             ThingKind::Volume => self.delete_volume(id, label, progress).await,
             ThingKind::Firewall => {
-                self.client.delete(&Call::delete(&["firewalls", id], format!("delete the firewall {label}"))).await
+                self.client
+                    .delete(&Call::delete(&["firewalls", id], format!("delete the firewall {label}")))
+                    .await
             }
             ThingKind::Key => {
                 let call = Call::delete(&["account", "keys", id], format!("delete the SSH key {label}"));

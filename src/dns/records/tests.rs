@@ -359,7 +359,7 @@ mod clouds {
             settings: cloud::Settings::default(),
         });
         let address =
-            address.map(|ip| cloud::Address { id: "2".into(), ip: ip.parse().unwrap(), server: None });
+            address.map(|ip| cloud::Address { id: "2".into(), ip: ip.parse().unwrap(), server: None, tagged: true });
         Found { server, address, ..Found::default() }
     }
 

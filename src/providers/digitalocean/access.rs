@@ -16,7 +16,8 @@ impl DigitalOcean {
         let name = wish.owner.unique_name();
         let body = json!({"name": name, "public_key": wish.public_key.trim()});
         let call = Call::post(&["account", "keys"], body, format!("add the SSH key {name}"));
-        let make = || async { self.client.call::<SshKey>(&call, "ssh_key").await.map(|key| key.id.to_string()) };
+        let make =
+            || async { self.client.call::<SshKey>(&call, "ssh_key").await.map(|key| key.id.to_string()) };
         found.key = Some(self.make(|| self.key(&wish.public_key), make).await?);
         Ok(())
     }

@@ -1,12 +1,14 @@
 //! The reserved IP: taken, led to the droplet, given back.
 
+use std::net::Ipv4Addr;
+
 use serde_json::json;
 
 use crate::cloud::{Found, Owner, Wish};
 use crate::providers::cloud::Progress;
 use crate::providers::error::CloudError;
 
-use super::api::ReservedIp;
+use super::api::{Links, ReservedIp, Taken};
 use super::client::Call;
 use super::tags::{self, Mark};
 use super::{DigitalOcean, Wait};
@@ -32,11 +34,13 @@ impl DigitalOcean {
         let body = json!({"droplet_id": number});
         let call = Call::post(&["reserved_ips"], body, format!("take a reserved IP for the droplet {name}"));
         let wait = self.attaching(&name, progress);
-        let make = || self.in_turn(&wait, || self.client.call::<ReservedIp>(&call, "reserved_ip"));
-        let reserved = self.make(|| self.leading_to(&id), make).await?;
-        self.create_tag(&tags::mark(&wish.owner, &Mark::Address(reserved.ip))).await?;
-        let ip = reserved.ip.to_string();
-        let reserved = self.until(&wait, || self.arrived(&ip, &id)).await?;
+        let find = || async { Ok(self.leading_to(&id).await?.map(Taken::from)) };
+        let make = || self.in_turn(&wait, || self.client.whole::<Taken>(&call));
+        let taken = self.make(find, make).await?;
+        let ip = taken.reserved_ip.ip;
+        self.create_tag(&tags::mark(&wish.owner, &Mark::Address(ip))).await?;
+        found.address = Some(taken.reserved_ip.address(true));
+        let reserved = self.lead(ip, (&id, number), &name, taken.links.action(), progress).await?;
         found.address = Some(reserved.address(true));
         Ok(())
     }
@@ -53,16 +57,29 @@ impl DigitalOcean {
             self.create_tag(&tags::mark(&wish.owner, &Mark::Address(address.ip))).await?;
             address.tagged = true;
         }
-        let ip = address.ip.to_string();
-        let name = wish.owner.host_name();
-        let body = json!({"type": "assign", "droplet_id": number});
-        let doing = format!("lead the reserved IP {ip} to the droplet {name}");
-        let actions = ["reserved_ips", &ip, "actions"];
-        let call = Call::post(&actions, body, doing);
-        let wait = self.attaching(&name, progress);
-        let reserved = self.bring_about(&wait, &call, &actions, || self.arrived(&ip, &id)).await?;
+        let reserved = self.lead(address.ip, (&id, number), &wish.owner.host_name(), None, progress).await?;
         *address = reserved.address(true);
         Ok(())
+    }
+
+    /// Leads an address to a droplet, which the action `running` may be doing already.
+    async fn lead(
+        &self,
+        ip: Ipv4Addr,
+        (id, number): (&str, i64),
+        name: &str,
+        running: Option<String>,
+        progress: Progress<'_>,
+    ) -> Result<ReservedIp, CloudError> {
+        let ip = ip.to_string();
+        let actions = ["reserved_ips", &ip, "actions"];
+        let body = json!({"type": "assign", "droplet_id": number});
+        let call = Call::post(&actions, body, format!("lead the reserved IP {ip} to the droplet {name}"));
+        let arrived = || async {
+            let reserved = self.reserved_ip(&ip).await?;
+            Ok(reserved.filter(|reserved| reserved.droplet().as_deref() == Some(id) && !reserved.locked))
+        };
+        self.bring_about(&self.attaching(name, progress), &call, &actions, running, arrived).await
     }
 
     pub(super) async fn remove_address(
@@ -111,12 +128,6 @@ impl DigitalOcean {
         Ok(())
     }
 
-    /// The address, once it leads to the droplet and has come to rest.
-    async fn arrived(&self, ip: &str, droplet: &str) -> Result<Option<ReservedIp>, CloudError> {
-        let reserved = self.reserved_ip(ip).await?;
-        Ok(reserved.filter(|reserved| reserved.droplet().as_deref() == Some(droplet) && !reserved.locked))
-    }
-
     fn attaching<'a>(&self, name: &str, progress: Progress<'a>) -> Wait<'a> {
         Wait {
             limit: self.waits().droplet,
@@ -124,5 +135,11 @@ impl DigitalOcean {
             late: format!("the reserved IP does not lead to the droplet {name}"),
             progress,
         }
+    }
+}
+
+impl From<ReservedIp> for Taken {
+    fn from(reserved_ip: ReservedIp) -> Self {
+        Self { reserved_ip, links: Links::default() }
     }
 }

@@ -180,12 +180,29 @@ pub struct Ordered {
     pub links: Links,
 }
 
+/// A reserved IP that was just taken, with what is being done for it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Taken {
+    /// The address.
+    pub reserved_ip: ReservedIp,
+    /// Where to look further.
+    #[serde(default, deserialize_with = "nullable")]
+    pub links: Links,
+}
+
 /// What belongs to an answer.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Links {
     /// What is being done.
     #[serde(default, deserialize_with = "nullable")]
     pub actions: Vec<Id>,
+}
+
+impl Links {
+    /// The id of what is being done.
+    pub fn action(&self) -> Option<String> {
+        self.actions.first().map(|action| action.id.to_string())
+    }
 }
 
 /// Anything with an id.
@@ -323,7 +340,7 @@ pub struct Resource {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Account {
     /// How many droplets it may have.
-    pub droplet_limit: u64,
+    pub droplet_limit: Option<u64>,
     /// `active`, `warning`, `locked`.
     #[serde(default)]
     pub status: String,

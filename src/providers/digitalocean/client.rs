@@ -34,8 +34,11 @@ pub struct Access {
 impl Access {
     /// Takes token and address from the environment. `variable` looks one up.
     pub fn of(variable: impl Fn(&str) -> Option<String>) -> Result<Self, CloudError> {
-        let set = |name: &str| variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
-        let token = set("DIGITALOCEAN_TOKEN").or_else(|| set("DIGITALOCEAN_ACCESS_TOKEN")).ok_or_else(no_token)?;
+        let set = |name: &str| {
+            variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+        };
+        let token =
+            set("DIGITALOCEAN_TOKEN").or_else(|| set("DIGITALOCEAN_ACCESS_TOKEN")).ok_or_else(no_token)?;
         let api = set("DIGITALOCEAN_API_URL").unwrap_or_else(|| DEFAULT_API.into());
         Self::new(&api, Secret::new(token))
     }
@@ -73,9 +76,10 @@ fn no_token() -> CloudError {
     CloudError::Impossible {
         message: "there is no DigitalOcean token: set DIGITALOCEAN_TOKEN".into(),
         hints: vec![
-            format!("make one at {TOKENS}, with full access or these scopes: {}", scopes::needed(&[
-                Server, Address, Destroy,
-            ]).join(" ")),
+            format!(
+                "make one at {TOKENS}, with full access or these scopes: {}",
+                scopes::needed(&[Server, Address, Destroy,]).join(" ")
+            ),
             "docs/digitalocean.md has the scopes for volumes, projects and DNS".into(),
         ],
     }
@@ -138,13 +142,14 @@ pub struct Call {
     body: Option<Value>,
     doing: String,
     repeatable: bool,
+    further: &'static [&'static str],
 }
 
 impl Call {
     fn new(method: Method, path: &[&str], doing: impl Into<String>) -> Self {
         let repeatable = method != Method::POST;
         let path = std::iter::once("v2").chain(path.iter().copied()).map(str::to_owned).collect();
-        Self { method, path, query: Vec::new(), body: None, doing: doing.into(), repeatable }
+        Self { method, path, query: Vec::new(), body: None, doing: doing.into(), repeatable, further: &[] }
     }
 
     /// A question. `path` comes in parts, below `/v2`; `doing` ends the sentence "DigitalOcean refused to…".
@@ -179,6 +184,12 @@ impl Call {
         self
     }
 
+    /// Says that this call takes further scopes than others of its kind.
+    pub fn needing(mut self, scopes: &'static [&'static str]) -> Self {
+        self.further = scopes;
+        self
+    }
+
     /// What is being done, for people.
     pub fn doing(&self) -> &str {
         &self.doing
@@ -195,9 +206,10 @@ impl Call {
         url
     }
 
-    fn scopes(&self) -> &'static [&'static str] {
+    fn scopes(&self) -> Vec<&'static str> {
         let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
-        scopes::of(self.method.as_str(), &path).map_or(&[], |endpoint| endpoint.scopes)
+        let usual = scopes::of(self.method.as_str(), &path).map_or(&[][..], |endpoint| endpoint.scopes);
+        [usual, self.further].concat()
     }
 }
 
@@ -327,8 +339,9 @@ impl Client {
             }
             let mut answer: Value = self.whole(&call).await?;
             let items = answer.get_mut(key).map(Value::take).unwrap_or_default();
-            let items: Option<Vec<T>> = serde_json::from_value(items)
-                .map_err(|error| self.doubt(&call, format!("`{key}` in the answer makes no sense: {error}")))?;
+            let items: Option<Vec<T>> = serde_json::from_value(items).map_err(|error| {
+                self.doubt(&call, format!("`{key}` in the answer makes no sense: {error}"))
+            })?;
             let items = items.unwrap_or_default();
             let more = !items.is_empty() && answer.pointer("/links/pages/next").is_some_and(Value::is_string);
             all.extend(items);
@@ -376,7 +389,8 @@ impl Client {
             kind: FaultKind::Broken,
             error: self.doubt(call, format!("{what}: {error}")),
         };
-        let mut answer: Value = serde_json::from_slice(&body).map_err(|error| broken("the answer is no JSON", &error))?;
+        let mut answer: Value =
+            serde_json::from_slice(&body).map_err(|error| broken("the answer is no JSON", &error))?;
         let part = match key {
             Some(key) => answer.get_mut(key).map(Value::take).unwrap_or_default(),
             None => answer,
@@ -441,7 +455,8 @@ impl Words {
     fn of(status: StatusCode, body: &[u8]) -> Self {
         let answer: Value = serde_json::from_slice(body).unwrap_or_default();
         let text = |key: &str| answer.get(key).and_then(Value::as_str).filter(|text| !text.trim().is_empty());
-        let message = text("message").unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason given"));
+        let message =
+            text("message").unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason given"));
         let message = match text("request_id") {
             Some(request) if status.is_server_error() => format!("{message} (request {request})"),
             Some(_) | None => message.to_owned(),
@@ -470,13 +485,16 @@ impl Limit {
 }
 
 fn limited(call: &Call, words: &Words, limit: &Limit) -> CloudError {
-    let until = limit.until.map(|until| format!(", until {}", until.strftime("%H:%M:%S UTC"))).unwrap_or_default();
+    let until =
+        limit.until.map(|until| format!(", until {}", until.strftime("%H:%M:%S UTC"))).unwrap_or_default();
     CloudError::Refused {
         cloud: CLOUD,
         doing: call.doing.clone(),
         code: words.code.clone(),
         message: format!("the account's calls are rate limited{until}"),
-        hints: vec!["250 calls a minute and 5,000 an hour are allowed, for all programs that use the token".into()],
+        hints: vec![
+            "250 calls a minute and 5,000 an hour are allowed, for all programs that use the token".into(),
+        ],
         input: false,
     }
 }
@@ -524,11 +542,13 @@ pub fn limit_hint(message: &str) -> String {
 }
 
 fn is_quota(lower: &str) -> bool {
-    lower.contains("quota") || lower.contains("limit") && (lower.contains("exceed") || lower.contains("reach"))
+    lower.contains("quota")
+        || lower.contains("limit") && (lower.contains("exceed") || lower.contains("reach"))
 }
 
 fn is_busy_text(lower: &str) -> bool {
-    ["pending event", "event is pending", "in progress", "being processed", "locked"]
+    // The last is what droplets are refused with while the account's new key has not come round.
+    ["pending event", "event is pending", "in progress", "being processed", "invalid key identifiers"]
         .iter()
         .any(|text| lower.contains(text))
 }

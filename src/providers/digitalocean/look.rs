@@ -125,6 +125,10 @@ impl DigitalOcean {
             volume: volume.map(|volume| volume.volume()),
             server,
         };
+        // A list may not have what was made a moment ago.
+        if let Some(address) = found.address.as_mut().filter(|address| !address.tagged) {
+            address.tagged = self.has_tag(&tags::mark(owner, &Mark::Address(address.ip))).await?;
+        }
         // A server that stays needs no key of the account's.
         if found.server.is_none() || !cloud::plan(wish, &found, None, false).replaces.is_empty() {
             found.key = self.key(&wish.public_key).await?;
@@ -208,12 +212,18 @@ fn is_tagged(owner: &Owner, ip: Ipv4Addr, tags: &[String]) -> bool {
 
 /// The owner's address: what leads to the droplet comes first, then what is remembered by a tag.
 ///
-/// Nothing is lost, whatever breaks off when. An address is made together with its way to the droplet, in one call; so
-/// from its first moment it is found by the droplet, with or without a tag. It gets its tag right after. Should that
-/// not come to pass, the address is not `tagged`, the next plan has a step for it, and whatever parts the address from
-/// its droplet (destroying that, leading it elsewhere) makes the tag first. The other way round, an address made for
-/// the region and then tagged, would be nobody's between the two calls.
-fn address_of(owner: &Owner, droplet: Option<&str>, reserved: &[ReservedIp], tags: &[String]) -> Option<Address> {
+/// Nothing is lost, whatever breaks off when. An address is ordered together with its way to the droplet, in one call,
+/// so that it is found by the droplet, with or without a tag; while DigitalOcean is still leading it there, it refuses
+/// to make a second one for the same droplet. The tag comes right after the order. Should that not come to pass, the
+/// address is not `tagged`, the next plan has a step for it, and whatever parts the address from its droplet
+/// (destroying that) makes the tag first. The other way round, an address ordered for the region and then tagged, would
+/// be nobody's between the two calls.
+fn address_of(
+    owner: &Owner,
+    droplet: Option<&str>,
+    reserved: &[ReservedIp],
+    tags: &[String],
+) -> Option<Address> {
     let ours = |reserved: &ReservedIp| droplet.is_some() && reserved.droplet().as_deref() == droplet;
     let mut addresses: Vec<(bool, Address)> = reserved
         .iter()

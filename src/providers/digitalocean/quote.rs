@@ -62,11 +62,14 @@ fn judge(wish: &Wish, market: &Market) -> Result<Quote, CloudError> {
             let region = wish.region.as_deref().unwrap_or_default();
             at_region(size, region, &market.sizes)?;
             image(wish, region, size, market.image.as_ref())?;
-            if there.is_none() && market.droplets >= market.account.droplet_limit {
+            if let Some(limit) = market.account.droplet_limit
+                && there.is_none()
+                && market.droplets >= limit
+            {
                 return Err(CloudError::Impossible {
                     message: format!(
-                        "the DigitalOcean account has {} droplets and may have {}",
-                        market.droplets, market.account.droplet_limit
+                        "the DigitalOcean account has {} droplets and may have {limit}",
+                        market.droplets
                     ),
                     hints: vec![limit_hint("droplet")],
                 });
@@ -96,7 +99,7 @@ fn standing(account: &Account) -> Result<(), CloudError> {
 fn no_size(wished: &str, sizes: &[Size]) -> CloudError {
     let near = nearest(wished, sizes.iter().map(|size| size.slug.as_str()));
     let mut hints: Vec<String> = near.map(|near| format!("did you mean `{near}`?")).into_iter().collect();
-    hints.push("https://slugs.do-api.dev lists them, and so does `doctl compute size list`".into());
+    hints.push("`doctl compute size list` lists them".into());
     CloudError::Impossible { message: format!("`server.size`: DigitalOcean has no size `{wished}`"), hints }
 }
 
@@ -113,7 +116,9 @@ fn at_region(size: &Size, region: &str, sizes: &[Size]) -> Result<(), CloudError
         let mut hints: Vec<String> = near.map(|near| format!("did you mean `{near}`?")).into_iter().collect();
         hints.push(format!("there are {}", regions.join(", ")));
         return Err(CloudError::Impossible {
-            message: format!("`server.region`: DigitalOcean has no region `{region}` that takes new droplets"),
+            message: format!(
+                "`server.region`: DigitalOcean has no region `{region}` that takes new droplets"
+            ),
             hints,
         });
     }

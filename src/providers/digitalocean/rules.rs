@@ -209,7 +209,74 @@ mod tests {
     #[test]
     fn a_new_firewall_is_read_back_as_wished() {
         let body = new_firewall(&library(), &wished());
-        insta::assert_snapshot!(serde_json::to_string_pretty(&body).unwrap(), @"");
+        insta::assert_snapshot!(serde_json::to_string_pretty(&body).unwrap(), @r#"
+        {
+          "inbound_rules": [
+            {
+              "ports": "22",
+              "protocol": "tcp",
+              "sources": {
+                "addresses": [
+                  "203.0.113.0/24"
+                ]
+              }
+            },
+            {
+              "ports": "80",
+              "protocol": "tcp",
+              "sources": {
+                "addresses": [
+                  "0.0.0.0/0",
+                  "::/0"
+                ]
+              }
+            },
+            {
+              "protocol": "icmp",
+              "sources": {
+                "addresses": [
+                  "0.0.0.0/0"
+                ]
+              }
+            }
+          ],
+          "name": "ship.library.default",
+          "outbound_rules": [
+            {
+              "destinations": {
+                "addresses": [
+                  "0.0.0.0/0",
+                  "::/0"
+                ]
+              },
+              "ports": "1-65535",
+              "protocol": "tcp"
+            },
+            {
+              "destinations": {
+                "addresses": [
+                  "0.0.0.0/0",
+                  "::/0"
+                ]
+              },
+              "ports": "1-65535",
+              "protocol": "udp"
+            },
+            {
+              "destinations": {
+                "addresses": [
+                  "0.0.0.0/0",
+                  "::/0"
+                ]
+              },
+              "protocol": "icmp"
+            }
+          ],
+          "tags": [
+            "ship:library:default"
+          ]
+        }
+        "#);
         let mut answer = body;
         answer["id"] = "fw".into();
         let found = read(answer).firewall(&library(), None);
@@ -235,7 +302,16 @@ mod tests {
         };
         let (rules, applied) = shown(Some("17"));
         assert!(applied && !shown(Some("18")).1 && !shown(None).1);
-        insta::assert_snapshot!(rules.join("\n"), @"");
+        insta::assert_snapshot!(rules.join("\n"), @r#"
+        tcp 22 from 2001:db8::/32
+        tcp 22 from 203.0.113.9/32
+        icmp from ::/0
+        tcp 1-65535 from cluster c1
+        tcp 8000-9000 from tag gateway
+        anything from ::/0
+        udp 1-65535 from droplet 8
+        udp 1-65535 from load balancer 4de7
+        "#);
     }
 
     #[test]
@@ -250,6 +326,6 @@ mod tests {
             ],
         }));
         let body = answer.with_rules(&library(), &[Rule::new(Traffic::Tcp(22), "::/0")].into());
-        insta::assert_snapshot!(serde_json::to_string(&body).unwrap(), @"");
+        insta::assert_snapshot!(serde_json::to_string(&body).unwrap(), @r#"{"droplet_ids":[8],"inbound_rules":[{"ports":"22","protocol":"tcp","sources":{"addresses":["::/0"]}}],"name":"ship.library.default","outbound_rules":[{"destinations":{"addresses":["0.0.0.0/0"]},"ports":"53","protocol":"udp"},{"destinations":{"addresses":["0.0.0.0/0"]},"ports":"1-65535","protocol":"tcp"},{"destinations":{"addresses":["0.0.0.0/0"]},"protocol":"icmp"}],"tags":["web","ship:library:default"]}"#);
     }
 }

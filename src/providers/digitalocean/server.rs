@@ -9,7 +9,7 @@ use crate::providers::error::CloudError;
 use super::api::{Droplet, Ordered};
 use super::client::Call;
 use super::tags::{self, Mark};
-use super::{DigitalOcean, Wait};
+use super::{DigitalOcean, Wait, scopes};
 
 impl DigitalOcean {
     /// Makes the droplet. A droplet has no token by which DigitalOcean would know an order that comes twice, so the
@@ -32,13 +32,22 @@ impl DigitalOcean {
             Some(droplet) => droplet,
             None => {
                 let doing = format!("create the droplet {name}");
-                let call = Call::post(&["droplets"], order(wish, found.key.as_deref(), birth), doing);
+                let mut call = Call::post(&["droplets"], order(wish, found.key.as_deref(), birth), doing);
+                if wish.network.is_some() {
+                    call = call.needing(scopes::IN_NETWORK);
+                }
+                let wait = Wait {
+                    limit: self.waits().settle,
+                    shown: "waiting for the SSH key to come round".into(),
+                    late: String::new(),
+                    progress,
+                };
                 let find = || async { Ok(self.droplet_of(owner).await?.map(Ordered::from)) };
-                self.make(find, || self.client.whole::<Ordered>(&call)).await?
+                self.make(find, || self.in_turn(&wait, || self.client.whole::<Ordered>(&call))).await?
             }
         };
         let id = ordered.droplet.id.to_string();
-        let droplet = self.started(&id, &name, ordered.action().as_deref(), progress).await?;
+        let droplet = self.started(&id, &name, ordered.links.action().as_deref(), progress).await?;
         let mut server = droplet.server(owner, &[]);
         super::api::spell(&mut server.settings.labels, &wish.settings.labels);
         found.server = Some(server);
@@ -51,7 +60,11 @@ impl DigitalOcean {
         }
     }
 
-    async fn earlier_order(&self, owner: &Owner, progress: Progress<'_>) -> Result<Option<Ordered>, CloudError> {
+    async fn earlier_order(
+        &self,
+        owner: &Owner,
+        progress: Progress<'_>,
+    ) -> Result<Option<Ordered>, CloudError> {
         let tag = tags::owner(owner);
         if self.is_settled(&tag) {
             return Ok(None);
@@ -246,12 +259,15 @@ impl DigitalOcean {
     ) -> Result<Droplet, CloudError> {
         let actions = ["droplets", action.id, "actions"];
         let doing = format!("{} the droplet {}", action.doing, action.name);
-        let call = Call::post(&actions, action.body.clone(), doing);
+        let mut call = Call::post(&actions, action.body.clone(), doing);
+        if action.doing == "resize" {
+            call = call.needing(scopes::RESIZE);
+        }
         let look = || async {
             let droplet = self.droplet(action.id).await?.ok_or_else(|| vanished(action.name))?;
             Ok(Some(droplet).filter(|droplet| done(droplet) && !droplet.locked))
         };
-        self.bring_about(wait, &call, &actions, look).await
+        self.bring_about(wait, &call, &actions, None, look).await
     }
 
     pub(super) async fn destroy_server(
@@ -320,12 +336,6 @@ struct Action<'a> {
 impl From<Droplet> for Ordered {
     fn from(droplet: Droplet) -> Self {
         Self { droplet, links: super::api::Links::default() }
-    }
-}
-
-impl Ordered {
-    fn action(&self) -> Option<String> {
-        self.links.actions.first().map(|action| action.id.to_string())
     }
 }
 

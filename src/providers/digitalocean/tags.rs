@@ -117,7 +117,13 @@ mod tests {
 
     #[test]
     fn a_longer_name_is_someone_elses() {
-        for tag in ["ship:library:default2", "ship:library", "ship:librar:default:ip:203-0-113-7", "", "ship:library:défault"] {
+        for tag in [
+            "ship:library:default2",
+            "ship:library",
+            "ship:librar:default:ip:203-0-113-7",
+            "",
+            "ship:library:défault",
+        ] {
             assert!(!is_ours(&library(), tag), "{tag}");
             assert_eq!(read(&library(), tag), None);
         }

@@ -49,7 +49,8 @@ impl DigitalOcean {
             body["region"] = json!(region);
         }
         let call = Call::post(&["volumes"], body, format!("create the volume {name}"));
-        let volume = self.make(|| self.volume_of(wish), || self.client.call::<VolumeInfo>(&call, "volume")).await?;
+        let volume =
+            self.make(|| self.volume_of(wish), || self.client.call::<VolumeInfo>(&call, "volume")).await?;
         found.volume = Some(volume.volume());
         self.attach_volume(wish, found, progress).await
     }
@@ -87,7 +88,7 @@ impl DigitalOcean {
             let now = self.volume(&id).await?.ok_or_else(|| gone(&name))?;
             Ok(Some(now.volume()).filter(|now| now.server.as_ref() == Some(&droplet)))
         };
-        *volume = self.bring_about(&wait, &call, &actions, look).await?;
+        *volume = self.bring_about(&wait, &call, &actions, None, look).await?;
         Ok(())
     }
 
@@ -116,7 +117,7 @@ impl DigitalOcean {
             let now = self.volume(&id).await?.ok_or_else(|| gone(&name))?;
             Ok(Some(now.volume()).filter(|now| now.size_gb >= size))
         };
-        *volume = self.bring_about(&wait, &call, &actions, look).await?;
+        *volume = self.bring_about(&wait, &call, &actions, None, look).await?;
         Ok(())
     }
 
@@ -168,9 +169,8 @@ mod tests {
 
     #[test]
     fn a_name_fits() {
-        let name = |app: &str, environment: &str| {
-            name(&Owner { app: app.into(), environment: environment.into() })
-        };
+        let name =
+            |app: &str, environment: &str| name(&Owner { app: app.into(), environment: environment.into() });
         assert_eq!(name("library", "default"), "ship-library-default");
         let (one, other) = (name(&"a".repeat(30), &"b".repeat(30)), name(&"a".repeat(30), &"b".repeat(29)));
         assert!(one.len() == 64 && one != other, "{one} {other}");
