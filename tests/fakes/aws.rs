@@ -30,10 +30,11 @@ use serde_json::Value;
 
 use self::access::Access;
 use self::ec2::Ec2;
-use self::servers::PythonServer;
+use self::servers::{PythonServer, Servers};
+use self::upstream::Upstream;
 use super::http::{Delivery, Request, Response, Server};
 
-pub use self::access::{Keys, ROOT, actions, without};
+pub use self::access::{Keys, actions, without};
 pub use self::answer::texts;
 pub use self::call::{Call, Refusal, Service};
 
@@ -151,14 +152,12 @@ pub struct Aws {
     shared: Arc<Shared>,
     ec2: Server,
     route53: Server,
-    moto: PythonServer,
-    ministack: PythonServer,
 }
 
 #[derive(Debug)]
 struct Shared {
-    ministack: std::net::SocketAddr,
-    moto: std::net::SocketAddr,
+    moto: Upstream,
+    ministack: Upstream,
     access: Access,
     ec2: Mutex<Ec2>,
     log: Mutex<Vec<Exchange>>,
@@ -166,20 +165,17 @@ struct Shared {
 }
 
 impl Aws {
-    /// Starts one of one's own; installs what it needs the first time. Servers are entries in a list: none boots.
+    /// Starts one with an account of its own; installs what it needs the first time. Servers are entries in a list.
     pub fn start() -> Self {
-        let pythons = servers::pythons();
-        let python = |name: &str| &pythons[name];
-        let (moto, ministack) = std::thread::scope(|scope| {
-            let moto = scope.spawn(|| PythonServer::moto(python("moto")));
-            let ministack = PythonServer::ministack(python("ministack"));
-            (moto.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), ministack)
-        });
+        let servers = Servers::get();
+        let account = Servers::account();
+        let upstream = |server: &PythonServer| Upstream { address: server.address, account: account.clone() };
+        let (moto, ministack) = (upstream(&servers.moto), upstream(&servers.ministack));
         let shared = Arc::new(Shared {
-            ministack: ministack.address,
-            moto: moto.address,
-            access: Access::new(ministack.address),
-            ec2: Mutex::new(Ec2::new(moto.address)),
+            access: Access::new(ministack.clone()),
+            ec2: Mutex::new(Ec2::new(moto.clone())),
+            moto,
+            ministack,
             log: Mutex::default(),
             faults: Mutex::default(),
         });
@@ -187,7 +183,12 @@ impl Aws {
             let shared = Arc::clone(&shared);
             Server::start(move |request| shared.serve(&request, default.clone()))
         };
-        Self { ec2: server(Service::Ec2), route53: server(Service::Route53), shared, moto, ministack }
+        Self { ec2: server(Service::Ec2), route53: server(Service::Route53), shared }
+    }
+
+    /// The account's number.
+    pub fn account(&self) -> &str {
+        &self.shared.moto.account
     }
 
     /// Where EC2 and STS are.
@@ -202,7 +203,7 @@ impl Aws {
 
     /// The environment for a client that may do everything.
     pub fn env(&self) -> Vec<(String, String)> {
-        self.env_of(&Keys { id: ROOT.0.to_owned(), secret: ROOT.1.to_owned() })
+        self.env_of(&Keys { id: self.account().to_owned(), secret: "wJalrXUtnFEMI/K7MDENG".to_owned() })
     }
 
     /// The environment for a client with those keys, and without anything that this machine's user has set up.
@@ -295,7 +296,7 @@ impl Aws {
                 parameters.insert(format!("TagSpecification.1.Tag.{}.Key", index + 1), key);
                 parameters.insert(format!("TagSpecification.1.Tag.{}.Value", index + 1), value);
             }
-            let answer = upstream::query(self.shared.moto, "ec2", REGION, &parameters);
+            let answer = self.shared.moto.query("ec2", REGION, &parameters);
             assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
         };
         std::thread::scope(|scope| {
@@ -323,8 +324,7 @@ impl Aws {
 
     /// Asks Route 53 as someone who may do everything, past faults and the record; panics unless it succeeds.
     pub fn route53(&self, method: &str, path: &str, body: &str) -> String {
-        let answer =
-            upstream::ask(self.shared.ministack, "route53", "us-east-1", method, path, body.as_bytes());
+        let answer = self.shared.ministack.ask("route53", "us-east-1", method, path, body.as_bytes());
         let body = String::from_utf8(answer.body).expect("XML");
         assert!(answer.status < 300, "{method} {path}: {body}");
         body
@@ -397,7 +397,7 @@ impl Shared {
                 Err(refusal) => refusal.response(&call.service),
             },
             Service::Route53 | Service::Sts => {
-                let answer = upstream::forward(self.ministack, request);
+                let answer = self.ministack.forward(request);
                 if !matches!(answer.status, 401 | 403) {
                     return answer;
                 }
@@ -405,7 +405,7 @@ impl Shared {
                 let body = String::from_utf8_lossy(&answer.body).into_owned();
                 access::refusal(call, answer.status, &body).response(&call.service)
             }
-            Service::Other(_) => upstream::forward(self.moto, request),
+            Service::Other(_) => self.moto.forward(request),
         }
     }
 }

@@ -72,7 +72,7 @@ struct Inner {
 pub struct Exchange {
     /// GET, POST…
     pub method: String,
-    /// `/v2/droplets`
+    /// `/v2/droplets`, decoded.
     pub path: String,
     /// The query, decoded.
     pub query: Vec<(String, String)>,
@@ -390,16 +390,17 @@ impl Core {
     }
 
     fn handle(self: &Arc<Self>, request: &Request) -> Delivery {
+        let path = api::decode(&request.path, false);
         let mut inner = self.lock();
         self.servers.refresh(&mut inner.account);
-        let faults = inner.faults_of(&request.method, &request.path);
+        let faults = inner.faults_of(&request.method, &path);
         let body = match request.body.as_slice() {
             [] => Ok(Value::Null),
             body => serde_json::from_slice(body),
         };
         inner.log.push(Exchange {
             method: request.method.clone(),
-            path: request.path.clone(),
+            path: path.clone(),
             query: api::parse_query(&request.query),
             body: body.as_ref().map_or_else(|_| String::from_utf8_lossy(&request.body).into(), Value::clone),
             status: None,
@@ -415,7 +416,7 @@ impl Core {
             }
             Some(_) => return Delivery::Reset,
             None => match body {
-                Ok(body) => inner.process(request, body, &faults),
+                Ok(body) => inner.process(request, path, body, &faults),
                 Err(_) => Err(Refusal { status: 400, message: "error parsing request body".into() }),
             },
         };
@@ -485,12 +486,11 @@ impl Inner {
         befall
     }
 
-    fn process(&mut self, request: &Request, body: Value, faults: &[Harm]) -> Answer {
+    fn process(&mut self, request: &Request, path: String, body: Value, faults: &[Harm]) -> Answer {
         let token = request.header("Authorization").strip_prefix("Bearer ").unwrap_or_default();
         let Some(scopes) = self.tokens.get(token).cloned() else {
             return Err(Refusal { status: 401, message: "Unable to authenticate you.".into() });
         };
-        let path = api::decode(&request.path, false);
         let operation = DOCUMENT.operation(&request.method, &path);
         let operation = operation.unwrap_or_else(|| {
             panic!(

@@ -4,24 +4,18 @@
 //! look at actions only (a policy with a `Resource` other than `*` allows nothing), and answer `AccessDenied` where EC2
 //! says `UnauthorizedOperation`.
 //!
-//! Invariant: only [`ROOT`] is never asked. Everyone else's requests reach ministack as the client signed them.
+//! Invariant: only the account's own key is never asked. Everyone else's requests reach ministack as the client signed
+//! them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
 use super::answer::texts;
 use super::call::{Call, Refusal};
-use super::upstream;
+use super::upstream::Upstream;
 use crate::fakes::http::Request;
-
-/// The account that everything belongs to.
-pub const ACCOUNT: &str = "123456789012";
-
-/// The access key and secret of someone who may do everything, from AWS's own documentation.
-pub const ROOT: (&str, &str) = ("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");
 
 /// An access key with its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,13 +35,13 @@ struct User {
 /// The judge.
 #[derive(Debug)]
 pub struct Access {
-    ministack: SocketAddr,
+    ministack: Upstream,
     users: Mutex<HashMap<String, User>>,
 }
 
 impl Access {
-    /// With nobody but [`ROOT`].
-    pub fn new(ministack: SocketAddr) -> Self {
+    /// Of an account without users.
+    pub fn new(ministack: Upstream) -> Self {
         Self { ministack, users: Mutex::default() }
     }
 
@@ -60,18 +54,21 @@ impl Access {
         let made = self.iam(&[("Action", "CreateAccessKey"), ("UserName", name)]);
         let text = |tag| texts(&made, tag).pop().unwrap_or_else(|| panic!("no {tag} in {made}"));
         let keys = Keys { id: text("AccessKeyId"), secret: text("SecretAccessKey") };
-        let user = User { arn: format!("arn:aws:iam::{ACCOUNT}:user/{name}"), policy: policy.clone() };
+        let user = User {
+            arn: format!("arn:aws:iam::{}:user/{name}", self.ministack.account),
+            policy: policy.clone(),
+        };
         self.users.lock().unwrap().insert(keys.id.clone(), user);
         keys
     }
 
     /// Whether EC2 does what is asked of it, or how it refuses.
     pub fn judge(&self, call: &Call, request: &Request) -> Result<(), Refusal> {
-        if call.key == ROOT.0 {
+        if call.key == self.ministack.account {
             return Ok(());
         }
         // What ministack does with it, and what of it fails there, is of no interest.
-        let answer = upstream::forward(self.ministack, request);
+        let answer = self.ministack.forward(request);
         if matches!(answer.status, 401 | 403) {
             let body = String::from_utf8_lossy(&answer.body).into_owned();
             return Err(refusal(call, answer.status, &body));
@@ -79,7 +76,7 @@ impl Access {
         let user = self.users.lock().unwrap().get(&call.key).cloned();
         let user = user.unwrap_or_else(|| panic!("a user that the fake did not make: {}", call.key));
         for kind in call.tagged() {
-            let resource = format!("arn:aws:ec2:{}:{ACCOUNT}:{kind}/*", call.region);
+            let resource = format!("arn:aws:ec2:{}:{}:{kind}/*", call.region, self.ministack.account);
             let decision =
                 self.simulate(&as_part_of(&user.policy, &call.action), "ec2:CreateTags", &resource);
             if decision != "allowed" {
@@ -109,7 +106,7 @@ impl Access {
         let mut all: BTreeMap<_, _> =
             parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         all.insert("Version".into(), "2010-05-08".into());
-        let answer = upstream::query(self.ministack, "iam", "us-east-1", &all);
+        let answer = self.ministack.query("iam", "us-east-1", &all);
         let body = String::from_utf8(answer.body).expect("XML");
         assert_eq!(answer.status, 200, "IAM refuses {parameters:?}: {body}");
         body

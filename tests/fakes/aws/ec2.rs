@@ -4,13 +4,13 @@
 //! Invariant: no answer shows an address that moto made up. One request at a time.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 
 use roxmltree::{Document, Node};
 
 use super::answer::{Edits, address_in_name, child, child_text, instance_of, invented, items, parse, texts};
 use super::call::{Call, Refusal, Service};
-use super::upstream;
+use super::upstream::Upstream;
 use crate::fakes::http::Response;
 
 /// Bytes of user data, as it is and as base64.
@@ -20,7 +20,7 @@ const USER_DATA_ENCODED: usize = 25_600;
 /// EC2, in front of moto.
 #[derive(Debug)]
 pub struct Ec2 {
-    moto: SocketAddr,
+    moto: Upstream,
     tokens: HashMap<Token, First>,
     /// Looks that a state takes to pass.
     pub lag: u32,
@@ -55,7 +55,7 @@ struct Passing {
 
 impl Ec2 {
     /// With nothing in it but what moto starts with.
-    pub fn new(moto: SocketAddr) -> Self {
+    pub fn new(moto: Upstream) -> Self {
         Self {
             moto,
             tokens: HashMap::new(),
@@ -110,7 +110,7 @@ impl Ec2 {
 
     /// Asks moto itself; panics when it stumbles, because a client would only try again.
     pub fn ask(&self, region: &str, parameters: &BTreeMap<String, String>) -> Response {
-        let answer = upstream::query(self.moto, "ec2", region, parameters);
+        let answer = self.moto.query("ec2", region, parameters);
         assert!(answer.status < 500, "moto can't do {parameters:?}: {}", text(&answer));
         answer
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::servers::{PythonServer, pythons};
+use super::servers::{PythonServer, Servers};
 use super::{Aws, Exchange, Fault, Keys, Refusal, actions, texts, without};
 use crate::support::wait_for;
 
@@ -49,7 +49,7 @@ def show(**values):
 
 /// Runs a script as someone who may do everything; the object that it shows.
 fn boto(aws: &Aws, script: &str) -> Value {
-    let mut command = Command::new(&pythons()["moto"]);
+    let mut command = Command::new(&Servers::get().pythons["moto"]);
     command
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
@@ -61,7 +61,7 @@ fn boto(aws: &Aws, script: &str) -> Value {
         format!("{} {:?} {:?}\n", exchange.call.action, exchange.status, exchange.error)
     };
     let asked: String = aws.requests().iter().map(line).collect();
-    assert!(output.status.success(), "{said}\n--- asked\n{asked}--- moto\n{}", aws.moto.log());
+    assert!(output.status.success(), "{said}\n--- asked\n{asked}--- moto\n{}", Servers::get().moto.log());
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
@@ -450,7 +450,7 @@ fn a_policy_allows_what_it_names_and_nothing_else() {
         users.iter().zip(&servers).map(|((keys, zone), server)| json!([keys.id, keys.secret, zone, server]));
     let told = boto(&aws, &format!("CHANGE, USERS = {change:?}, {}\n{DEPLOY}", users.collect::<Value>()));
 
-    assert_eq!(told["who"], "arn:aws:iam::123456789012:user/deployer");
+    assert_eq!(told["who"], format!("arn:aws:iam::{}:user/deployer", aws.account()));
     let refused: Vec<BTreeMap<String, (u16, String, String)>> =
         serde_json::from_value(told["refused"].clone()).unwrap();
     let names = |refused: &BTreeMap<String, _>| refused.keys().cloned().collect::<Vec<String>>();
@@ -485,7 +485,7 @@ fn a_policy_allows_what_it_names_and_nothing_else() {
 #[ignore = "needs moto, ministack and microburst: scripts/test runs it"]
 fn microburst_may_stand_in_between() {
     let aws = Aws::start();
-    let microburst = PythonServer::microburst(&pythons()["microburst"], &aws.endpoint());
+    let microburst = PythonServer::microburst(&Servers::get().pythons["microburst"], &aws.endpoint());
     let script = r##"
 import urllib.request
 rules = [{"service": "ec2", "operation": "DescribeInstances", "times": 2,
@@ -505,7 +505,7 @@ show(retries=answer["ResponseMetadata"]["RetryAttempts"], made=len(ids(ec2.run_i
 #[test]
 #[ignore = "needs ministack: scripts/test runs it"]
 fn a_server_ends_when_the_test_does() {
-    let mut server = PythonServer::ministack(&pythons()["ministack"]);
+    let mut server = PythonServer::ministack(&Servers::get().pythons["ministack"]);
     let began = Instant::now();
     server.abandon();
     wait_for("ministack to leave", 10, || server.ended());

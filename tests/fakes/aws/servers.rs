@@ -1,6 +1,7 @@
-//! The Python servers behind the fake: moto and ministack, each a process of its own on a free port of the loopback.
+//! The Python servers behind the fake: moto and ministack, each a process of its own on a free port of the loopback. To
+//! start them takes seconds, so the tests of one process share them.
 //!
-//! Invariant: none outlives the test. A server ends when its standard input does, and that is a pipe which the kernel
+//! Invariant: none outlives that process. A server ends when its standard input does, and that is a pipe which the kernel
 //! closes with the test's process, however that ends.
 
 use std::collections::BTreeMap;
@@ -8,9 +9,9 @@ use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-use super::access::{ACCOUNT, ROOT};
 
 /// Runs `module:function`, and leaves at the end of standard input.
 const LAUNCH: &str = r#"
@@ -28,8 +29,41 @@ sys.exit(getattr(importlib.import_module(module), function)())
 /// Seconds that a server may take to start on a busy machine.
 const START: u64 = 60;
 
+/// The servers that all tests of this process share; each test has an account of its own there.
+#[derive(Debug)]
+pub struct Servers {
+    /// Where each tool's Python is.
+    pub pythons: BTreeMap<String, PathBuf>,
+    /// EC2.
+    pub moto: PythonServer,
+    /// Route 53, IAM, STS.
+    pub ministack: PythonServer,
+}
+
+impl Servers {
+    /// Those of this process, which start when the first asks for them.
+    pub fn get() -> &'static Self {
+        static SERVERS: OnceLock<Servers> = OnceLock::new();
+        SERVERS.get_or_init(|| {
+            let pythons = pythons();
+            let (moto, ministack) = std::thread::scope(|scope| {
+                let moto = scope.spawn(|| PythonServer::moto(&pythons["moto"]));
+                let ministack = PythonServer::ministack(&pythons["ministack"]);
+                (moto.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), ministack)
+            });
+            Self { pythons, moto, ministack }
+        })
+    }
+
+    /// The number of an account that nobody else has.
+    pub fn account() -> String {
+        static NEXT: AtomicU64 = AtomicU64::new(123_456_789_001);
+        NEXT.fetch_add(1, Ordering::Relaxed).to_string()
+    }
+}
+
 /// Where each tool's Python is; installs what is missing.
-pub fn pythons() -> BTreeMap<String, PathBuf> {
+fn pythons() -> BTreeMap<String, PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fakes/prepare-aws");
     let prepared =
         Command::new(script).stderr(Stdio::inherit()).output().expect("run tests/fakes/prepare-aws");
@@ -64,7 +98,7 @@ impl PythonServer {
         Self::start(python, &args, &env).unwrap_or_else(|log| panic!("moto does not start:\n{log}"))
     }
 
-    /// ministack, which checks signatures and policies of everyone but [`ROOT`].
+    /// ministack, which checks signatures and policies of everyone whose key isn't the number of an account.
     pub fn ministack(python: &Path) -> Self {
         // It can't be told to take any port, and a free one may be taken before it gets there.
         let mut log = String::new();
@@ -75,8 +109,6 @@ impl PythonServer {
                 ("MINISTACK_HOST", "127.0.0.1"),
                 ("GATEWAY_PORT", &port),
                 ("AUTH", "true"),
-                ("MINISTACK_ACCOUNT_ID", ACCOUNT),
-                ("AWS_ACCESS_KEY_ID", ROOT.0),
             ];
             match Self::start(python, &["ministack.app:main"], &env) {
                 Ok(server) => return server,

@@ -1,64 +1,81 @@
 //! The other side of the proxy: one request, one answer, over a connection of its own.
 //!
 //! Invariant: a request that is passed on is the client's own (method, target, headers, body), because its signature
-//! covers them. Only to servers that the fake itself started.
+//! covers them. moto learns the account from a further header, ministack from the access key.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::access::ROOT;
 use super::call::form;
 use crate::fakes::http::{Request, Response};
 
-/// Passes a request on as it is; panics when there is no answer, because then the fake is broken, not the client.
-pub fn forward(to: SocketAddr, request: &Request) -> Response {
-    exchange(to, request).unwrap_or_else(|error| panic!("{to} does not answer {}: {error}", request.path))
+/// An account at one of the servers; every [`super::Aws`] has one of its own.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// Where the server listens.
+    pub address: SocketAddr,
+    /// The account's number, which is also the access key of someone who may do everything in it.
+    pub account: String,
 }
 
-/// Asks something of the query protocol as [`ROOT`].
-pub fn query(to: SocketAddr, service: &str, region: &str, parameters: &BTreeMap<String, String>) -> Response {
-    ask(to, service, region, "POST", "/", &form(parameters))
-}
-
-/// Asks anything as [`ROOT`], whose signatures nobody checks.
-pub fn ask(to: SocketAddr, service: &str, region: &str, method: &str, path: &str, body: &[u8]) -> Response {
-    let header = |name: &str, value: String| (name.to_owned(), value);
-    let kind =
-        if path == "/" { "application/x-www-form-urlencoded; charset=utf-8" } else { "application/xml" };
-    let authorization = format!(
-        "AWS4-HMAC-SHA256 Credential={}/20260101/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0",
-        ROOT.0
-    );
-    let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    let request = Request {
-        method: method.to_owned(),
-        path: path.to_owned(),
-        query: query.to_owned(),
-        headers: vec![
-            header("Host", to.to_string()),
-            header("Content-Type", kind.to_owned()),
-            header("Authorization", authorization),
-        ],
-        body: body.to_vec(),
-    };
-    forward(to, &request)
-}
-
-fn exchange(to: SocketAddr, request: &Request) -> std::io::Result<Response> {
-    let mut stream = BufReader::new(TcpStream::connect(to)?);
-    stream.get_ref().set_nodelay(true)?;
-    stream.get_ref().set_read_timeout(Some(Duration::from_secs(60)))?;
-    let mark = if request.query.is_empty() { "" } else { "?" };
-    let mut head = format!("{} {}{mark}{} HTTP/1.1\r\n", request.method, request.path, request.query);
-    let own = ["Connection", "Content-Length", "Transfer-Encoding", "Expect"];
-    for (name, value) in request.headers.iter().filter(|(name, _)| !named(name, &own)) {
-        head.push_str(&format!("{name}: {value}\r\n"));
+impl Upstream {
+    /// Passes a request on as it is; panics when there is no answer, because then the fake is broken, not the client.
+    pub fn forward(&self, request: &Request) -> Response {
+        let asked = || format!("{} does not answer {} {}", self.address, request.method, request.path);
+        self.exchange(request).unwrap_or_else(|error| panic!("{}: {error}", asked()))
     }
-    head.push_str(&format!("Content-Length: {}\r\nConnection: close\r\n\r\n", request.body.len()));
-    stream.get_mut().write_all(&[head.as_bytes(), &request.body].concat())?;
-    read(&mut stream)
+
+    /// Asks something of the query protocol as someone who may do everything.
+    pub fn query(&self, service: &str, region: &str, parameters: &BTreeMap<String, String>) -> Response {
+        self.ask(service, region, "POST", "/", &form(parameters))
+    }
+
+    /// Asks anything as someone who may do everything, whose signature nobody checks.
+    pub fn ask(&self, service: &str, region: &str, method: &str, target: &str, body: &[u8]) -> Response {
+        let header = |name: &str, value: String| (name.to_owned(), value);
+        let kind = if target == "/" {
+            "application/x-www-form-urlencoded; charset=utf-8"
+        } else {
+            "application/xml"
+        };
+        let authorization = format!(
+            "AWS4-HMAC-SHA256 Credential={}/20260101/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0",
+            self.account
+        );
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        self.forward(&Request {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            headers: vec![
+                header("Host", self.address.to_string()),
+                header("Content-Type", kind.to_owned()),
+                header("Authorization", authorization),
+            ],
+            body: body.to_vec(),
+        })
+    }
+
+    fn exchange(&self, request: &Request) -> std::io::Result<Response> {
+        let mut stream = BufReader::new(TcpStream::connect(self.address)?);
+        stream.get_ref().set_nodelay(true)?;
+        stream.get_ref().set_read_timeout(Some(Duration::from_secs(60)))?;
+        let mark = if request.query.is_empty() { "" } else { "?" };
+        let mut head = format!("{} {}{mark}{} HTTP/1.1\r\n", request.method, request.path, request.query);
+        let own = ["Connection", "Content-Length", "Transfer-Encoding", "Expect"];
+        for (name, value) in request.headers.iter().filter(|(name, _)| !named(name, &own)) {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        let length = request.body.len();
+        let own = format!(
+            "x-moto-account-id: {}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n",
+            self.account
+        );
+        stream.get_mut().write_all(&[head.as_bytes(), own.as_bytes(), &request.body].concat())?;
+        read(&mut stream)
+    }
 }
 
 fn read(stream: &mut BufReader<TcpStream>) -> std::io::Result<Response> {

@@ -271,7 +271,7 @@ fn pebble(home: &Path) -> (Beside, String) {
     (pebble, format!("https://127.0.0.1:{port}/dir"))
 }
 
-/// A name server that knows where the zone `example.com` begins, and nothing else; it ends with the test.
+/// A name server that knows where the zone `example.com` begins, and nothing else; it answers until the process ends.
 fn name_server() -> String {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = socket.local_addr().unwrap().to_string();

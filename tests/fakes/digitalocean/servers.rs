@@ -19,6 +19,9 @@ use crate::fakes::http::panic_message;
 /// What DigitalOcean's images say of themselves: root logs in, with the keys that the droplet was made with.
 const VENDOR_DATA: &str = "#cloud-config\ndisable_root: false\nmanage_etc_hosts: true\n";
 
+/// Work, and the action that waits for it.
+type Job = (Option<u64>, Work);
+
 /// The servers of an account.
 #[derive(Debug, Default)]
 pub struct Servers {
@@ -29,7 +32,7 @@ pub struct Servers {
 struct State {
     packages: bool,
     boxes: HashMap<u64, Arc<TestBox>>,
-    worker: Option<(Sender<(Option<u64>, Work)>, JoinHandle<()>)>,
+    worker: Option<(Sender<Job>, JoinHandle<()>)>,
     failures: Vec<String>,
     stopping: bool,
 }
@@ -64,7 +67,7 @@ impl Servers {
     }
 
     /// Hands over work, to be done soon.
-    pub fn hand_over(&self, core: &Arc<Core>, work: Vec<(Option<u64>, Work)>) {
+    pub fn hand_over(&self, core: &Arc<Core>, work: Vec<Job>) {
         let mut state = self.lock();
         for work in work {
             let start = || {
@@ -78,7 +81,7 @@ impl Servers {
         }
     }
 
-    fn work(&self, core: &Core, receiver: &Receiver<(Option<u64>, Work)>) {
+    fn work(&self, core: &Core, receiver: &Receiver<Job>) {
         while let Ok((action, work)) = receiver.recv() {
             if self.lock().stopping {
                 continue;

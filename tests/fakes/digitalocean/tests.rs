@@ -109,6 +109,7 @@ impl Client {
                 other => panic!("{other:?}: {action}"),
             }
             assert!(Instant::now() < deadline, "action {id} does not complete");
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
