@@ -51,6 +51,7 @@ fn settled(wish: &Wish) -> Found {
             id: "a".into(),
             ip: Ipv4Addr::new(203, 0, 113, 99),
             server: to.clone(),
+            tagged: true,
         }),
         volume: wish.volume_gb.map(|size_gb| Volume {
             id: "v".into(),
@@ -86,7 +87,7 @@ fn after(wish: &Wish, change: impl FnOnce(&mut Found, &mut Server)) -> String {
 
 #[test]
 fn an_empty_account_gets_everything() {
-    let quote = Quote { memory_mb: 1024, cores: 1, monthly: Some("6.00 USD".into()) };
+    let quote = Quote { memory_mb: 1024, cores: 1, monthly: Some("6.00 USD".into()), obstacle: None };
     assert_snapshot!(text(&plan(&droplet(), &Found::default(), Some(&quote), false)), @r"
     create SSH key dev@laptop: the account doesn't have it [AddKey]
     create firewall ship.library.default: is missing [AddFirewall]

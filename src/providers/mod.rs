@@ -2,6 +2,8 @@
 
 mod any;
 pub mod cloud;
+#[cfg(feature = "aws")]
+pub mod ec2;
 pub mod digitalocean;
 pub mod error;
 pub mod machine;
