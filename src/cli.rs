@@ -66,6 +66,8 @@ pub enum Command {
     Plan,
     /// Show the server, its units and the live release
     Status,
+    /// Look for what is wrong, and say what mends it. Exits with 1 when something is
+    Doctor,
     /// Remove the server and everything that was made for it, after a last copy of its data
     #[command(
         after_help = "Examples:\n  ship destroy                      lists what goes, and asks for the name\n  ship destroy --confirm library    for a script"

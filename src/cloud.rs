@@ -194,6 +194,8 @@ pub struct Wish {
     pub user: String,
     /// That user's public key, an `authorized_keys` line.
     pub public_key: String,
+    /// Whether the account is given that key, too: EC2 takes Ed25519 and RSA keys only.
+    pub account_key: bool,
 }
 
 impl Wish {
@@ -233,6 +235,7 @@ impl Wish {
                 labels: instance.tags.clone(),
                 ..Settings::default()
             },
+            account_key: ["ssh-ed25519 ", "ssh-rsa "].iter().any(|kind| public_key.starts_with(kind)),
             ..Self::common(config, &instance.common, public_key, EC2)
         }
     }
@@ -254,6 +257,7 @@ impl Wish {
             volume_gb: server.volume_gb,
             user: server.user.clone(),
             public_key: public_key.into(),
+            account_key: true,
         }
     }
 }
@@ -384,6 +388,8 @@ pub struct Quote {
     pub cores: u32,
     /// Price a month, `6.00 USD`, where the cloud's API tells it.
     pub monthly: Option<String>,
+    /// Why the server that is there can't take this size, if it can't: only another server could.
+    pub obstacle: Option<String>,
 }
 
 /// One call, or a few that belong together.
@@ -454,7 +460,7 @@ pub struct Plan {
 
 /// Compares. With `replace`, what can't change in place is done by another server instead of being left.
 pub fn plan(wish: &Wish, found: &Found, quote: Option<&Quote>, replace: bool) -> Plan {
-    let replaces = replacements(wish, found);
+    let replaces = replacements(wish, found, quote);
     let words = &wish.words;
     let name = wish.owner.host_name();
     let replaced = replace && !replaces.is_empty();
@@ -465,7 +471,7 @@ pub fn plan(wish: &Wish, found: &Found, quote: Option<&Quote>, replace: bool) ->
         change.diff = diff;
         steps.push(Step { change, act });
     };
-    if found.key.is_none() && server.is_none() {
+    if wish.account_key && found.key.is_none() && server.is_none() {
         let comment = wish.public_key.split_whitespace().nth(2).unwrap_or("your public key");
         step(words.key, comment, Action::Create, "the account doesn't have it".into(), None, Act::AddKey);
     }
@@ -501,10 +507,11 @@ pub fn plan(wish: &Wish, found: &Found, quote: Option<&Quote>, replace: bool) ->
     match server {
         None => {
             let diff = describe(wish, quote);
-            step(words.server, &name, Action::Create, "is missing".into(), Some(diff), Act::CreateServer);
+            step(words.server, &name, Action::Create, summary(wish, quote), Some(diff), Act::CreateServer);
         }
         Some(server) => {
-            if server.size != wish.size {
+            let fits = quote.is_none_or(|quote| quote.obstacle.is_none());
+            if server.size != wish.size && fits {
                 let price = quote.and_then(|quote| quote.monthly.as_ref());
                 let price = price.map(|price| format!("; {price} a month")).unwrap_or_default();
                 let why = format!(
@@ -580,7 +587,7 @@ pub fn plan(wish: &Wish, found: &Found, quote: Option<&Quote>, replace: bool) ->
 }
 
 /// What can't change in place.
-fn replacements(wish: &Wish, found: &Found) -> Vec<String> {
+fn replacements(wish: &Wish, found: &Found, quote: Option<&Quote>) -> Vec<String> {
     let Some(server) = &found.server else { return Vec::new() };
     let mut reasons = Vec::new();
     let mut compare = |key: &str, want: Option<&str>, have: Option<&str>| {
@@ -596,10 +603,21 @@ fn replacements(wish: &Wish, found: &Found) -> Vec<String> {
     compare("disk", disk(wish.disk_gb).as_deref(), disk(server.disk_gb).as_deref());
     compare("vpc", wish.network.as_deref(), server.network.as_deref());
     compare("subnet", wish.subnet.as_deref(), server.subnet.as_deref());
+    if let Some(obstacle) = quote.and_then(|quote| quote.obstacle.as_ref()) {
+        reasons.push(format!("server.size: {obstacle}"));
+    }
     if server.settings.ipv6 && !wish.settings.ipv6 {
         reasons.push("server.ipv6: true → false".into());
     }
     reasons
+}
+
+/// `s-1vcpu-1gb in fra1, debian-12, 6.00 USD a month`.
+fn summary(wish: &Wish, quote: Option<&Quote>) -> String {
+    let region = wish.region.as_ref().map(|region| format!(" in {region}")).unwrap_or_default();
+    let price = quote.and_then(|quote| quote.monthly.as_ref());
+    let price = price.map(|price| format!(", {price} a month")).unwrap_or_default();
+    format!("{}{region}, {}{price}", wish.size, wish.image)
 }
 
 fn describe(wish: &Wish, quote: Option<&Quote>) -> String {
@@ -695,6 +713,30 @@ impl ThingKind {
             ThingKind::Tag => "tag",
         }
     }
+}
+
+/// Things that cost money or stand in the way although no server needs them, and why they are that.
+pub fn leftovers(things: &[Thing]) -> Vec<(&Thing, String)> {
+    let servers = things.iter().filter(|thing| thing.kind == ThingKind::Server).count();
+    let mut left = Vec::new();
+    let mut seen: BTreeSet<ThingKind> = BTreeSet::new();
+    for thing in things.iter().filter(|thing| thing.kind != ThingKind::Tag) {
+        let again = !seen.insert(thing.kind);
+        match thing.kind {
+            ThingKind::Server if servers > 1 => {
+                left.push((thing, format!("one of {servers} with the same tag, and there should be one")));
+            }
+            ThingKind::Server | ThingKind::Tag => {}
+            ThingKind::Address | ThingKind::Volume | ThingKind::Firewall | ThingKind::Key => {
+                if servers == 0 {
+                    left.push((thing, "there is no server that it is for".to_owned()));
+                } else if again {
+                    left.push((thing, "there is more than one of them".to_owned()));
+                }
+            }
+        }
+    }
+    left
 }
 
 #[cfg(test)]

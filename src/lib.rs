@@ -4,6 +4,8 @@
 
 pub mod apply;
 pub mod assets;
+#[cfg(feature = "aws")]
+pub mod aws;
 pub mod backup;
 pub mod cli;
 pub mod cloud;

@@ -51,6 +51,7 @@ fn settled(wish: &Wish) -> Found {
             id: "a".into(),
             ip: Ipv4Addr::new(203, 0, 113, 99),
             server: to.clone(),
+            tagged: true,
         }),
         volume: wish.volume_gb.map(|size_gb| Volume {
             id: "v".into(),
@@ -86,7 +87,7 @@ fn after(wish: &Wish, change: impl FnOnce(&mut Found, &mut Server)) -> String {
 
 #[test]
 fn an_empty_account_gets_everything() {
-    let quote = Quote { memory_mb: 1024, cores: 1, monthly: Some("6.00 USD".into()) };
+    let quote = Quote { memory_mb: 1024, cores: 1, monthly: Some("6.00 USD".into()), obstacle: None };
     assert_snapshot!(text(&plan(&droplet(), &Found::default(), Some(&quote), false)), @r"
     create SSH key dev@laptop: the account doesn't have it [AddKey]
     create firewall ship.library.default: is missing [AddFirewall]
@@ -98,7 +99,7 @@ fn an_empty_account_gets_everything() {
         +tcp 443 from ::/0
         +icmp from 0.0.0.0/0
         +icmp from ::/0
-    create droplet library: is missing [CreateServer]
+    create droplet library: s-1vcpu-1gb in fra1, debian-12, 6.00 USD a month [CreateServer]
         +region fra1
         +size s-1vcpu-1gb: 1 cores, 1.0 GiB memory, 6.00 USD a month
         +image debian-12
@@ -121,7 +122,7 @@ fn an_empty_account_of_ec2() {
         +tcp 443 from ::/0
         +icmp from 0.0.0.0/0
         +icmp from ::/0
-    create instance library: is missing [CreateServer]
+    create instance library: t3.small, debian-12 [CreateServer]
         +size t3.small
         +image debian-12
         +disk 20 GiB
@@ -236,7 +237,7 @@ fn some_changes_need_another_server() {
     assert_snapshot!(text(&plan(&new, &settled(&old), None, true)), @r"
     create SSH key dev@laptop: the account doesn't have it [AddKey]
     remove droplet library: another takes its place (server.image: debian-12 → debian-13) [DestroyServer]
-    create droplet library: is missing [CreateServer]
+    create droplet library: s-1vcpu-1gb in fra1, debian-13 [CreateServer]
         +region fra1
         +size s-1vcpu-1gb
         +image debian-13
@@ -263,4 +264,18 @@ fn the_fixed_address_is_taken_only_if_it_leads_there() {
     assert_eq!(found.reachable_at(), Some(Ipv4Addr::new(203, 0, 113, 7)));
     found.server = None;
     assert_eq!(found.reachable_at(), None);
+}
+
+#[test]
+fn what_nobody_needs_is_named() {
+    let thing = |kind, id: &str| Thing { kind, id: id.into(), label: id.into(), addresses: Vec::new() };
+    let (server, address, tag) =
+        (thing(ThingKind::Server, "s"), thing(ThingKind::Address, "a"), thing(ThingKind::Tag, "t"));
+    let names = |things: &[Thing]| -> Vec<String> {
+        leftovers(things).into_iter().map(|(thing, _)| thing.id.clone()).collect()
+    };
+    assert_eq!(names(&[server.clone(), address.clone(), tag.clone()]), [""; 0]);
+    assert_eq!(names(&[address.clone(), tag]), ["a"]);
+    assert_eq!(names(&[server.clone(), address.clone(), thing(ThingKind::Address, "b")]), ["b"]);
+    assert_eq!(names(&[server.clone(), thing(ThingKind::Server, "z"), address]), ["s", "z"]);
 }

@@ -3,6 +3,7 @@
 mod completions;
 mod config;
 mod destroy;
+mod doctor;
 mod init;
 mod logs;
 mod names;
@@ -74,6 +75,7 @@ async fn run_remote(global: Global, command: Command, ui: Arc<Ui>) -> Result<Exi
         Command::Up(args) => up::run(workspace, &args, &ui).await,
         Command::Plan => plan::run(workspace, &ui).await,
         Command::Status => status::run(workspace, &ui).await,
+        Command::Doctor => doctor::run(workspace, &ui).await,
         Command::Destroy(args) => destroy::run(workspace, &args, &ui).await,
         Command::Ssh(args) => ssh::run(workspace, &args, &ui).await,
         Command::Logs(args) => logs::run(workspace, &args, &ui).await,

@@ -10,6 +10,8 @@ pub mod resolve;
 pub mod zones;
 
 pub mod digitalocean;
+#[cfg(feature = "aws")]
+pub mod route53;
 
 use std::collections::BTreeSet;
 use std::fmt;

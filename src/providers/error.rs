@@ -66,6 +66,17 @@ impl CloudError {
     pub fn is_unclear(&self) -> bool {
         matches!(self, CloudError::Unclear { .. })
     }
+
+    /// The API's own code, if it refused.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            CloudError::Refused { code, .. } => Some(code),
+            CloudError::Unclear { .. }
+            | CloudError::Unreachable { .. }
+            | CloudError::Late { .. }
+            | CloudError::Impossible { .. } => None,
+        }
+    }
 }
 
 impl From<CloudError> for Failure {

@@ -3,6 +3,8 @@
 mod any;
 pub mod cloud;
 pub mod digitalocean;
+#[cfg(feature = "aws")]
+pub mod ec2;
 pub mod error;
 pub mod machine;
 pub mod ssh;
@@ -17,7 +19,9 @@ use crate::error::Failure;
 use crate::transport::{Prompt, Session};
 use crate::ui::Ui;
 
-pub use any::{AnyCloud, cloud_of, no_aws};
+#[cfg(not(feature = "aws"))]
+pub use any::no_aws;
+pub use any::{AnyCloud, cloud_of};
 
 /// What connecting to a server takes.
 #[derive(Debug, Clone)]

@@ -17,10 +17,11 @@
 )]
 
 use std::ffi::OsStr;
+use std::net::Ipv4Addr;
 use std::ops::Sub;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// The Debian release that a box runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +73,19 @@ impl Sub for SshdCounts {
     }
 }
 
+/// What a cloud tells a server that it makes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CloudInit {
+    /// What whoever wanted the server said, to the byte.
+    pub user_data: String,
+    /// What the cloud itself says, if anything.
+    pub vendor_data: Option<String>,
+    /// The name that the server was given.
+    pub hostname: String,
+    /// Public keys for the image's default user, and for root if it may log in.
+    pub keys: Vec<String>,
+}
+
 /// How a box is to be; see [`TestBox::builder`].
 #[derive(Debug, Clone)]
 pub struct Builder {
@@ -79,6 +93,7 @@ pub struct Builder {
     packages: bool,
     user: Option<(String, Sudo)>,
     disk_mb: Option<u32>,
+    cloud_init: Option<CloudInit>,
 }
 
 impl Builder {
@@ -106,6 +121,13 @@ impl Builder {
         self
     }
 
+    /// A server of a cloud: the box's own cloud-init makes host keys, users and all else of what it is told, and
+    /// [`boot`](Self::boot) returns when it begins to boot. The box's `key` opens nothing, its `host_key` is empty.
+    pub fn cloud_init(mut self, told: CloudInit) -> Self {
+        self.cloud_init = Some(told);
+        self
+    }
+
     /// Boots the box and returns once its sshd answers.
     pub fn boot(self) -> TestBox {
         let mut prepare = vec!["prepare", self.suite.name()];
@@ -113,6 +135,9 @@ impl Builder {
         if self.packages {
             prepare.push("--with-packages");
             up.push("--packages".to_owned());
+        }
+        if self.cloud_init.is_some() {
+            prepare.push("--cloud-init");
         }
         // Apart from `up`, because it can take minutes the first time and says so on the terminal.
         let prepared = command(&prepare).stderr(Stdio::inherit()).status().expect("run tests/boxes/box");
@@ -131,7 +156,19 @@ impl Builder {
         success("ssh-keygen", keygen);
 
         let name = unique_name();
-        up.extend(["--key".to_owned(), format!("{}.pub", key.display())]);
+        if let Some(told) = self.cloud_init {
+            let mut file = |option: &str, text: &str| {
+                let path = dir.path().join(option);
+                std::fs::write(&path, text).expect("write what cloud-init is told");
+                up.extend([format!("--{option}"), path.display().to_string()]);
+            };
+            file("user-data", &told.user_data);
+            told.vendor_data.iter().for_each(|text| file("vendor-data", text));
+            file("meta-keys", &told.keys.join("\n"));
+            up.extend(["--meta-hostname".to_owned(), told.hostname, "--no-wait".to_owned()]);
+        } else {
+            up.extend(["--key".to_owned(), format!("{}.pub", key.display())]);
+        }
         up.extend(["--owner".to_owned(), std::process::id().to_string()]);
         if let Some((user, sudo)) = self.user {
             let sudo = match sudo {
@@ -163,6 +200,7 @@ impl Builder {
             host_key,
             key,
             known_hosts,
+            removed: AtomicBool::new(false),
             _dir: dir,
         }
     }
@@ -177,21 +215,22 @@ pub struct TestBox {
     pub host: String,
     /// Where its sshd listens.
     pub port: u16,
-    /// Its root directory as seen from this machine (readable by root).
-    root: PathBuf,
+    /// Its root directory as seen from this machine (readable by root only: see [`TestBox::read`]).
+    pub root: PathBuf,
     /// The ed25519 host key: type and base64, without a comment.
     pub host_key: String,
     /// The private key that lets root and the box's user in.
     pub key: PathBuf,
     /// A `known_hosts` file with this box's key only.
     pub known_hosts: PathBuf,
+    removed: AtomicBool,
     _dir: tempfile::TempDir,
 }
 
 impl TestBox {
     /// A bare Debian 12 until told otherwise.
     pub fn builder() -> Builder {
-        Builder { suite: Suite::Bookworm, packages: false, user: None, disk_mb: None }
+        Builder { suite: Suite::Bookworm, packages: false, user: None, disk_mb: None, cloud_init: None }
     }
 
     /// Runs a script as root through ssh and returns what it printed; panics with all of its output if it fails.
@@ -273,6 +312,45 @@ impl TestBox {
         self.verb("reboot");
     }
 
+    /// Shuts the box down properly; returns once it is off.
+    pub fn stop(&self) {
+        self.verb("stop");
+    }
+
+    /// Powers it on as [`start`](Self::start) does, but returns when it begins to boot.
+    pub fn power_on(&self) {
+        self.run(&["start", &self.name, "--no-wait"]);
+    }
+
+    /// Whether it is powered on.
+    pub fn is_running(&self) -> bool {
+        let pid = self.root.parent().and_then(|dir| std::fs::read_to_string(dir.join("run.pid")).ok());
+        let Some((pid, start)) = pid.as_deref().and_then(|pid| pid.trim().split_once(' ')) else {
+            return false;
+        };
+        // The name in parentheses may contain anything; the start time is the twentieth word after it.
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let mut words = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ')).into_iter().flatten();
+        !matches!(words.next(), None | Some("Z" | "X")) && words.nth(18) == Some(start)
+    }
+
+    /// Gives the box a further address, which it keeps until it is taken away or the box is gone.
+    pub fn add_address(&self, address: Ipv4Addr) {
+        self.run(&["address", &self.name, "add", &address.to_string()]);
+    }
+
+    /// Takes a further address away.
+    pub fn remove_address(&self, address: Ipv4Addr) {
+        self.run(&["address", &self.name, "del", &address.to_string()]);
+    }
+
+    /// Removes the box before its time.
+    pub fn remove(&self) {
+        if !self.removed.swap(true, Ordering::SeqCst) {
+            self.verb("down");
+        }
+    }
+
     /// What the box's sshd has logged since the box was made; subtract an earlier count to see what happened between.
     pub fn sshd_counts(&self) -> SshdCounts {
         // Debian 13 logs sessions as `sshd-session`.
@@ -285,15 +363,22 @@ impl TestBox {
     }
 
     fn verb(&self, verb: &str) {
-        let done = command(&[verb, &self.name]).output().expect("run tests/boxes/box");
-        success(&format!("box {verb} {}", self.name), done);
+        self.run(&[verb, &self.name]);
+    }
+
+    fn run(&self, words: &[&str]) {
+        let done = command(words).output().expect("run tests/boxes/box");
+        success(&format!("box {}", words.join(" ")), done);
     }
 }
 
 impl Drop for TestBox {
     fn drop(&mut self) {
-        if std::env::var_os("SHIP_KEEP_BOXES").is_some() {
+        if std::env::var_os("SHIP_KEEP_BOXES").is_some() && !self.removed.load(Ordering::SeqCst) {
             eprintln!("kept: tests/boxes/box exec {} bash", self.name);
+            return;
+        }
+        if self.removed.load(Ordering::SeqCst) {
             return;
         }
         let down = command(&["down", &self.name]).output();

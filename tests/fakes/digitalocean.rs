@@ -9,7 +9,8 @@
 //! ```
 //!
 //! [`DigitalOcean::start`] gives droplets made-up addresses of the ranges for documentation: never connect to them.
-//! IPv6 addresses are always made up.
+//! With [`DigitalOcean::booting`] each droplet is a box that boots with the user data that it was made with; its
+//! address is the box's, and a reserved address is one that the box has besides. IPv6 addresses are always made up.
 //!
 //! Invariant: routes, and the token scopes that they need, come from DigitalOcean's own document. What ship has no use
 //! for is not served, and a request for it fails the test.
@@ -21,7 +22,9 @@ mod dns;
 mod document;
 mod droplets;
 mod network;
+mod proof;
 mod resources;
+mod servers;
 mod tests;
 
 use std::collections::HashMap;
@@ -39,7 +42,9 @@ pub use self::account::{
 };
 use self::api::{Answer, Call, Refusal};
 use self::document::{DOCUMENT, Scopes};
-use super::http::{Delivery, Request, Response, Server};
+use self::servers::Servers;
+use super::http::{Delivery, Request, Response, Server, fail_with};
+use crate::boxes::TestBox;
 
 /// A fake DigitalOcean with one account, on a port of its own.
 #[derive(Debug)]
@@ -51,6 +56,7 @@ pub struct DigitalOcean {
 #[derive(Debug)]
 struct Core {
     inner: Mutex<Inner>,
+    servers: Servers,
 }
 
 #[derive(Debug)]
@@ -66,7 +72,7 @@ struct Inner {
 pub struct Exchange {
     /// GET, POST…
     pub method: String,
-    /// `/v2/droplets`
+    /// `/v2/droplets`, decoded.
     pub path: String,
     /// The query, decoded.
     pub query: Vec<(String, String)>,
@@ -192,10 +198,33 @@ impl DigitalOcean {
         Self::with_account(Account::new(false, free_ips))
     }
 
+    /// A fake whose droplets are real servers, so that it needs root or sudo. Eight reserved addresses at most.
+    pub fn booting() -> Self {
+        let cloud = Self::with_account(Account::new(true, Vec::new()));
+        // No two fakes of this machine have the same port, so no two have the same addresses.
+        let [high, low] = cloud.server.address().port().to_be_bytes();
+        cloud.with(|account| {
+            account.free_ips = (232..240).map(|net| Ipv4Addr::new(10, net, high, low)).collect()
+        });
+        cloud
+    }
+
+    /// From now on droplets have nginx, PostgreSQL and python3-venv already: for tests that are not about installing.
+    pub fn with_impostor(self) -> Self {
+        self.core.servers.with_impostor();
+        self
+    }
+
+    /// The same with servers that have the packages of a site already.
+    pub fn with_packages(self) -> Self {
+        self.core.servers.with_packages();
+        self
+    }
+
     fn with_account(account: Account) -> Self {
         let tokens = HashMap::from([(token(0), None)]);
         let inner = Inner { account, tokens, log: Vec::new(), faults: Vec::new() };
-        let core = Arc::new(Core { inner: Mutex::new(inner) });
+        let core = Arc::new(Core { inner: Mutex::new(inner), servers: Servers::default() });
         let handling = Arc::clone(&core);
         Self { core, server: Server::start(move |request| handling.handle(&request)) }
     }
@@ -256,6 +285,16 @@ impl DigitalOcean {
         self.with(|account| account.droplets.clone())
     }
 
+    /// The server of a droplet; waits until it boots. Its own `key` opens nothing: what ship sent says who logs in.
+    pub fn server(&self, droplet: u64) -> Arc<TestBox> {
+        let mut server = None;
+        crate::support::wait_for(&format!("the server of droplet {droplet}"), 300, || {
+            server = self.core.servers.get(droplet);
+            server.is_some()
+        });
+        server.expect("waited for it")
+    }
+
     /// The SSH keys.
     pub fn keys(&self) -> Vec<Key> {
         self.with(|account| account.keys.clone())
@@ -295,6 +334,16 @@ impl DigitalOcean {
         })
     }
 
+    /// A look at the records that outlives no one, for who answers questions about them on a thread of its own.
+    pub fn records_later(&self) -> impl Fn(&str) -> Vec<Record> + Send + use<> {
+        let core = Arc::clone(&self.core);
+        move |domain| {
+            let inner = core.lock();
+            let domain = inner.account.domains.iter().find(|has| has.name == domain);
+            domain.map(|domain| domain.records.clone()).unwrap_or_default()
+        }
+    }
+
     /// All actions ever, oldest first.
     pub fn actions(&self) -> Vec<Action> {
         self.with(|account| account.actions.clone())
@@ -327,6 +376,14 @@ impl DigitalOcean {
     }
 }
 
+impl Drop for DigitalOcean {
+    fn drop(&mut self) {
+        let mut failures = self.server.stop();
+        failures.extend(self.core.servers.stop());
+        fail_with(&failures);
+    }
+}
+
 /// What tokens look like.
 fn token(number: usize) -> String {
     format!("dop_v1_{number:064x}")
@@ -338,16 +395,18 @@ impl Core {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn handle(&self, request: &Request) -> Delivery {
+    fn handle(self: &Arc<Self>, request: &Request) -> Delivery {
+        let path = api::decode(&request.path, false);
         let mut inner = self.lock();
-        let faults = inner.faults_of(&request.method, &request.path);
+        self.servers.refresh(&mut inner.account);
+        let faults = inner.faults_of(&request.method, &path);
         let body = match request.body.as_slice() {
             [] => Ok(Value::Null),
             body => serde_json::from_slice(body),
         };
         inner.log.push(Exchange {
             method: request.method.clone(),
-            path: request.path.clone(),
+            path: path.clone(),
             query: api::parse_query(&request.query),
             body: body.as_ref().map_or_else(|_| String::from_utf8_lossy(&request.body).into(), Value::clone),
             status: None,
@@ -363,7 +422,7 @@ impl Core {
             }
             Some(_) => return Delivery::Reset,
             None => match body {
-                Ok(body) => inner.process(request, body, &faults),
+                Ok(body) => inner.process(request, path, body, &faults),
                 Err(_) => Err(Refusal { status: 400, message: "error parsing request body".into() }),
             },
         };
@@ -374,6 +433,7 @@ impl Core {
         };
         inner.log[number - 1].status = Some(status);
         let remaining = if status == 429 { 0 } else { 5_000_usize.saturating_sub(number) };
+        self.servers.hand_over(self, std::mem::take(&mut inner.account.work));
         drop(inner);
 
         let header = |name: &str, value: String| (name.to_owned(), value);
@@ -432,12 +492,11 @@ impl Inner {
         befall
     }
 
-    fn process(&mut self, request: &Request, body: Value, faults: &[Harm]) -> Answer {
+    fn process(&mut self, request: &Request, path: String, body: Value, faults: &[Harm]) -> Answer {
         let token = request.header("Authorization").strip_prefix("Bearer ").unwrap_or_default();
         let Some(scopes) = self.tokens.get(token).cloned() else {
             return Err(Refusal { status: 401, message: "Unable to authenticate you.".into() });
         };
-        let path = api::decode(&request.path, false);
         let operation = DOCUMENT.operation(&request.method, &path);
         let operation = operation.unwrap_or_else(|| {
             panic!(

@@ -22,7 +22,8 @@ pub struct Request {
     pub path: String,
     /// The query as sent, without its question mark.
     pub query: String,
-    headers: Vec<(String, String)>,
+    /// As sent, in that order.
+    pub headers: Vec<(String, String)>,
     /// All of the body.
     pub body: Vec<u8>,
 }
@@ -122,9 +123,9 @@ impl Server {
         self.address
     }
 
-    /// Ends every connection and waits for their threads; panics if a handler did.
-    pub fn stop(&mut self) {
-        let Some(listener) = self.listener.take() else { return };
+    /// Ends every connection and waits for their threads; says what panicked in a handler.
+    pub fn stop(&mut self) -> Vec<String> {
+        let Some(listener) = self.listener.take() else { return Vec::new() };
         let connections = {
             let mut state = self.shared.lock();
             state.stop = true;
@@ -137,18 +138,22 @@ impl Server {
             drop(stream.shutdown(Shutdown::Both));
             thread.join().expect("a connection's thread ends");
         }
-        let panics = std::mem::take(&mut self.shared.lock().panics);
-        if !panics.is_empty() {
-            let panics = panics.join("\n");
-            assert!(std::thread::panicking(), "the fake itself went wrong:\n{panics}");
-            eprintln!("the fake itself went wrong, too:\n{panics}");
-        }
+        std::mem::take(&mut self.shared.lock().panics)
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.stop();
+        fail_with(&self.stop());
+    }
+}
+
+/// Fails the test if something went wrong in a fake; one that fails already is only told.
+pub fn fail_with(failures: &[String]) {
+    if !failures.is_empty() {
+        let failures = failures.join("\n");
+        assert!(std::thread::panicking(), "the fake itself went wrong:\n{failures}");
+        eprintln!("the fake itself went wrong, too:\n{failures}");
     }
 }
 

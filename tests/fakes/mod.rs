@@ -14,5 +14,7 @@
     reason = "test support"
 )]
 
+pub mod aws;
 pub mod digitalocean;
 pub mod http;
+pub mod names;

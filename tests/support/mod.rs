@@ -20,7 +20,9 @@ pub struct Project {
     /// Its folder.
     pub dir: PathBuf,
     server: String,
-    home: PathBuf,
+    /// The user's home.
+    pub home: PathBuf,
+    variables: Vec<(String, String)>,
     _temp: tempfile::TempDir,
 }
 
@@ -57,9 +59,30 @@ impl Project {
         let (dir, home) = (temp.path().join("library"), temp.path().join("home"));
         std::fs::create_dir(&dir).unwrap();
         std::fs::create_dir(&home).unwrap();
-        let project = Self { dir, server, home, _temp: temp };
+        let project = Self { dir, server, home, variables: Vec::new(), _temp: temp };
         project.git(&["init", "--quiet", "--initial-branch=main"]);
         project
+    }
+
+    /// Sets a variable of the environment that `ship` runs in.
+    pub fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.variables.push((name.into(), value.into()));
+    }
+
+    /// Makes an SSH key where the user's own would be.
+    pub fn make_key(&self) {
+        let folder = self.home.join(".ssh");
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("id_ed25519");
+        run(Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-C", "tester@laptop", "-f"])
+            .arg(file));
+    }
+
+    /// Says which server it is from now on.
+    pub fn move_to(&mut self, server: &str, lines: &str) {
+        self.server = server.to_owned();
+        self.config(lines);
     }
 
     /// Writes `ship.yml`: the server, then these lines.
@@ -107,6 +130,7 @@ impl Project {
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = self.clean(Command::new(env!("CARGO_BIN_EXE_ship")));
         command.current_dir(&self.dir).args(words).stdin(Stdio::null());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -261,6 +285,11 @@ impl Browser {
         let stream = TcpStream::connect((host, 80))?;
         stream.set_read_timeout(Some(Duration::from_secs(40)))?;
         Ok(Self { stream: BufReader::new(stream), host: host.to_owned() })
+    }
+
+    /// Connects to an address and asks for a site by its name.
+    pub fn named(address: std::net::IpAddr, name: &str) -> std::io::Result<Self> {
+        Ok(Self { host: name.to_owned(), ..Self::open(&address.to_string())? })
     }
 
     /// The address that the server sees this connection come from.

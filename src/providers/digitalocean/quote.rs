@@ -80,6 +80,7 @@ fn judge(wish: &Wish, market: &Market) -> Result<Quote, CloudError> {
         memory_mb: size.memory,
         cores: size.vcpus,
         monthly: Some(format!("{:.2} USD", size.price_monthly)),
+        obstacle: None,
     })
 }
 

@@ -74,12 +74,6 @@ pub struct Droplet {
 }
 
 impl Droplet {
-    /// Its address in the private network.
-    pub fn private_address(&self) -> Ipv4Addr {
-        let [.., high, low] = (self.id as u32).to_be_bytes();
-        Ipv4Addr::new(10, 114, high & 0x0f, low)
-    }
-
     /// Its IPv6 address, of the range for documentation: nothing answers there.
     pub fn ipv6_address(&self) -> Option<Ipv6Addr> {
         let [high, low] = [(self.id >> 16) as u16, self.id as u16];
@@ -674,6 +668,13 @@ impl Account {
 
     // --- on the wire ---
 
+    /// A droplet's address in its private network, which is a /20.
+    fn private_address(&self, droplet: &Droplet) -> Ipv4Addr {
+        let vpc = self.vpcs.iter().find(|vpc| vpc.id == droplet.vpc).expect("a network of the account");
+        let first: Ipv4Addr = vpc.ip_range.trim_end_matches("/20").parse().expect("a /20");
+        Ipv4Addr::from(u32::from(first) + (droplet.id as u32 & 0xfff))
+    }
+
     /// A droplet as the API shows it.
     pub fn droplet_json(&self, droplet: &Droplet) -> Value {
         let size = Size::find(&droplet.size).expect("a size of the catalog");
@@ -687,7 +688,7 @@ impl Account {
         let networks = droplet.address.map(|address| {
             let [a, b, c, _] = address.octets();
             json!([
-                {"ip_address": droplet.private_address(), "netmask": "255.255.240.0", "gateway": "nil", "type": "private"},
+                {"ip_address": self.private_address(droplet), "netmask": "255.255.240.0", "gateway": "nil", "type": "private"},
                 {"ip_address": address, "netmask": "255.255.255.0", "gateway": format!("{a}.{b}.{c}.1"), "type": "public"},
             ])
         });

@@ -109,15 +109,16 @@ impl Client {
                 other => panic!("{other:?}: {action}"),
             }
             assert!(Instant::now() < deadline, "action {id} does not complete");
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
 
-fn ordinary(name: &str) -> Value {
+pub fn ordinary(name: &str) -> Value {
     json!({"name": name, "region": "fra1", "size": "s-1vcpu-1gb", "image": "debian-12-x64"})
 }
 
-const ED25519: &str =
+pub const ED25519: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIw8MkBv0ScRC4gk1x3FwZ9D9OQ1+C5T0Jc7z8rFKY2G me@example.com";
 
 #[test]
