@@ -47,7 +47,6 @@ fn settled(wish: &Wish) -> Found {
         key: None,
         firewall: Some(Firewall { id: "f".into(), rules: wish.rules.clone(), applied: true }),
         address: wish.fixed_address.then(|| Address {
-            tagged: true,
             id: "a".into(),
             ip: Ipv4Addr::new(203, 0, 113, 99),
             server: to.clone(),

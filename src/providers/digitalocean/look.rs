@@ -130,7 +130,9 @@ impl DigitalOcean {
             address.tagged = self.has_tag(&tags::mark(owner, &Mark::Address(address.ip))).await?;
         }
         // A server that stays needs no key of the account's.
-        if found.server.is_none() || !cloud::plan(wish, &found, None, false).replaces.is_empty() {
+        let stays = found.server.as_ref().is_some_and(|server| server.size == wish.size)
+            && cloud::plan(wish, &found, None, false).replaces.is_empty();
+        if !stays {
             found.key = self.key(&wish.public_key).await?;
         }
         Ok(found)

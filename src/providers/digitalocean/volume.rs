@@ -7,7 +7,7 @@ use crate::cloud::{Found, Owner, Wish};
 use crate::providers::cloud::Progress;
 use crate::providers::error::CloudError;
 
-use super::api::VolumeInfo;
+use super::api::{VolumeInfo, filled};
 use super::client::Call;
 use super::tags;
 use super::{DigitalOcean, Wait};
@@ -42,15 +42,13 @@ impl DigitalOcean {
     ) -> Result<(), CloudError> {
         let owner = &wish.owner;
         let name = name(owner);
-        let mut body = json!({
+        let body = filled(json!({
             "name": name,
-            "size_gigabytes": wish.volume_gb.unwrap_or_default(),
+            "region": wish.region,
+            "size_gigabytes": wish.volume_gb,
             "description": format!("data of {owner}"),
             "tags": [tags::owner(owner)],
-        });
-        if let Some(region) = &wish.region {
-            body["region"] = json!(region);
-        }
+        }));
         let call = Call::post(&["volumes"], body, format!("create the volume {name}"));
         let make = self.make(|| self.volume_of(wish), || self.client.call::<VolumeInfo>(&call, "volume"));
         let volume = make.await.map_err(|error| not_ours(error, owner))?;
@@ -74,10 +72,7 @@ impl DigitalOcean {
                 hints: vec![DETACH.into()],
             });
         }
-        let mut body = json!({"type": "attach", "droplet_id": number});
-        if let Some(region) = &wish.region {
-            body["region"] = json!(region);
-        }
+        let body = filled(json!({"type": "attach", "droplet_id": number, "region": wish.region}));
         let wait = Wait {
             limit: self.waits().droplet,
             shown: format!("waiting for the volume {name} to be attached"),
@@ -103,10 +98,7 @@ impl DigitalOcean {
     ) -> Result<(), CloudError> {
         let (Some(volume), Some(size)) = (&mut found.volume, wish.volume_gb) else { return Ok(()) };
         let name = name(&wish.owner);
-        let mut body = json!({"type": "resize", "size_gigabytes": size});
-        if let Some(region) = &wish.region {
-            body["region"] = json!(region);
-        }
+        let body = filled(json!({"type": "resize", "size_gigabytes": size, "region": wish.region}));
         let wait = Wait {
             limit: self.waits().droplet,
             shown: format!("waiting for the volume {name} to grow"),

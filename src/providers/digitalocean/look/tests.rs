@@ -23,6 +23,7 @@ fn wish() -> Wish {
         volume_gb: None,
         user: String::new(),
         public_key: String::new(),
+        account_key: true,
     }
 }
 
