@@ -12,6 +12,7 @@ mod dns;
 mod facts;
 mod fakes;
 mod faults;
+mod resilience;
 mod secrets;
 mod story;
 mod support;
