@@ -4,6 +4,7 @@
 //! measured to docs/resilience.md.
 
 mod load;
+mod locks;
 mod releases;
 
 /// How much is done: a few of each, or all of it.
