@@ -1,4 +1,6 @@
+use super::access::DEFAULT_API;
 use super::*;
+use crate::shell::Secret;
 
 fn env<'a>(set: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
     move |name| set.iter().find(|(has, _)| *has == name).map(|(_, value)| (*value).to_owned())
