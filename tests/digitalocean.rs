@@ -535,6 +535,11 @@ fn a_host_key_that_changes_leaves_no_other() {
         run.runtime.block_on(run.account.add_host_key(&owner(), &server, &key)).unwrap();
         assert_eq!(run.look(&everything()).server.unwrap().host_key, Some(key));
     }
+    // Whoever has seen the new key may not know the old one any more.
+    let server = run.look(&everything()).server.unwrap();
+    let server = ship::cloud::Server { birth_key: None, ..server };
+    run.runtime.block_on(run.account.drop_birth_key(&owner(), &server)).unwrap();
+    assert_eq!(run.look(&everything()).server.unwrap().birth_key, None);
     assert_eq!(fake.tags().iter().filter(|tag| tag.contains(":hostkey:")).count(), 1);
 }
 

@@ -59,11 +59,7 @@ impl DigitalOcean {
 
     /// Makes sure that a tag exists; says whether it is new.
     async fn ensure_tag(&self, name: &str) -> Result<bool, CloudError> {
-        if self.has_tag(name).await? {
-            return Ok(false);
-        }
-        self.create_tag(name).await?;
-        Ok(true)
+        Ok(!self.has_tag(name).await? && self.create_tag(name).await?)
     }
 
     async fn has_tag(&self, name: &str) -> Result<bool, CloudError> {
@@ -71,15 +67,16 @@ impl DigitalOcean {
         Ok(self.client.find::<api::Tag>(&look, "tag").await?.is_some())
     }
 
-    async fn create_tag(&self, name: &str) -> Result<(), CloudError> {
+    /// Creates a tag; says whether it is new.
+    async fn create_tag(&self, name: &str) -> Result<bool, CloudError> {
         let body = json!({"name": name});
         let create = Call::post(&["tags"], body, format!("create the tag {name}")).repeatable();
         match self.client.send(&create).await {
             // Whatever the API thinks of a tag that exists, it is what was wanted.
             Err(CloudError::Refused { message, .. }) if message.to_ascii_lowercase().contains("already") => {
-                Ok(())
+                Ok(false)
             }
-            result => result,
+            result => result.map(|()| true),
         }
     }
 
@@ -143,10 +140,14 @@ impl Cloud for DigitalOcean {
     }
 
     async fn drop_birth_key(&self, owner: &Owner, server: &Server) -> Result<(), CloudError> {
-        match &server.birth_key {
-            Some(key) => self.delete_tag(&tags::mark(owner, &Mark::BirthKey(key.clone()))).await,
-            None => Ok(()),
+        // What the caller knows of the droplet may be older, or newer, than its tags.
+        let droplet = self.droplet(&server.id).await?;
+        for tag in droplet.iter().flat_map(|droplet| &droplet.tags) {
+            if let Some(Mark::BirthKey(_)) = tags::read(owner, tag) {
+                self.delete_tag(tag).await?;
+            }
         }
+        Ok(())
     }
 
     async fn things(&self, owner: &Owner) -> Result<Vec<Thing>, CloudError> {

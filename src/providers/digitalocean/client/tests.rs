@@ -60,6 +60,12 @@ fn the_token_is_nowhere_to_be_seen() {
 }
 
 #[test]
+fn a_call_does_not_show_what_it_carries() {
+    let call = Call::post(&["droplets"], serde_json::json!({"user_data": "hunter2"}), "create the droplet");
+    assert_eq!(format!("{call:?}"), "POST /v2/droplets");
+}
+
+#[test]
 fn an_address_is_put_together() {
     let url = |call: &Call, api: &str| call.url(&Url::parse(api).unwrap()).to_string();
     let call = Call::get(&["tags", "ship:library:default"], "").query("tag_name", "a:b&c");
