@@ -29,7 +29,10 @@ pub async fn run(workspace: Workspace, ui: &Arc<Ui>) -> Result<ExitCode, Failure
         .map(|(thing, why)| format!("{} {}: {why}", thing.kind.word(words), thing.label))
         .collect();
     if left.is_empty() {
-        ui.result_or_json(&format!("Nothing of {owner} lies about at {}.", words.cloud), &json!({"leftovers": []}));
+        ui.result_or_json(
+            &format!("Nothing of {owner} lies about at {}.", words.cloud),
+            &json!({"leftovers": []}),
+        );
         return Ok(ExitCode::SUCCESS);
     }
     let text = format!(

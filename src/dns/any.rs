@@ -45,7 +45,12 @@ impl DnsProvider for AnyDns {
         whichever!(self, dns => dns.records(zone, names).await)
     }
 
-    async fn apply(&self, zone: &Zone, changes: &[DnsChange], progress: Progress<'_>) -> Result<(), CloudError> {
+    async fn apply(
+        &self,
+        zone: &Zone,
+        changes: &[DnsChange],
+        progress: Progress<'_>,
+    ) -> Result<(), CloudError> {
         whichever!(self, dns => dns.apply(zone, changes, progress).await)
     }
 

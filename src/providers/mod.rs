@@ -2,9 +2,9 @@
 
 mod any;
 pub mod cloud;
+pub mod digitalocean;
 #[cfg(feature = "aws")]
 pub mod ec2;
-pub mod digitalocean;
 pub mod error;
 pub mod machine;
 pub mod ssh;

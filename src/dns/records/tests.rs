@@ -358,8 +358,12 @@ mod clouds {
             host_key: None,
             settings: cloud::Settings::default(),
         });
-        let address =
-            address.map(|ip| cloud::Address { id: "2".into(), ip: ip.parse().unwrap(), server: None, tagged: true });
+        let address = address.map(|ip| cloud::Address {
+            id: "2".into(),
+            ip: ip.parse().unwrap(),
+            server: None,
+            tagged: true,
+        });
         Found { server, address, ..Found::default() }
     }
 

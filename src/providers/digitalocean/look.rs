@@ -151,7 +151,8 @@ impl DigitalOcean {
         for droplet in &droplets {
             let at = droplet.public_v4().next().map(|ip| format!(", {ip}")).unwrap_or_default();
             let label = format!("{} ({}, {}{at})", droplet.name, droplet.size_slug, droplet.region.slug);
-            let addresses = droplet.public_v4().map(IpAddr::from).chain(droplet.public_v6().map(IpAddr::from));
+            let addresses =
+                droplet.public_v4().map(IpAddr::from).chain(droplet.public_v6().map(IpAddr::from));
             let addresses = addresses.collect();
             things.push(Thing { kind: ThingKind::Server, id: droplet.id.to_string(), label, addresses });
         }
@@ -162,7 +163,8 @@ impl DigitalOcean {
                 things.push(Thing { kind: ThingKind::Address, label: id.clone(), id, addresses });
             }
         }
-        let mut thing = |kind, id: String, label: String| things.push(Thing { kind, id, label, addresses: Vec::new() });
+        let mut thing =
+            |kind, id: String, label: String| things.push(Thing { kind, id, label, addresses: Vec::new() });
         for volume in volumes.iter().filter(|volume| volume.belongs_to(owner)) {
             let label = format!("{} ({} GiB, {})", volume.name, volume.size_gigabytes, volume.region.slug);
             thing(ThingKind::Volume, volume.id.clone(), label);

@@ -23,7 +23,7 @@ impl Ec2 {
 
     /// The id of the owner's key pair with the user's public key.
     pub(super) async fn key(&self, wish: &Wish) -> Result<Option<String>, CloudError> {
-        if !wish.account_key {
+        if !wish.shares_key() {
             return Ok(None);
         }
         let pairs = self.pairs(&wish.owner).await?;
@@ -34,7 +34,7 @@ impl Ec2 {
 
     /// Gives the account the public key, in place of another one that ship gave it for this owner.
     pub(super) async fn add_key(&self, wish: &Wish, found: &mut Found) -> Result<(), CloudError> {
-        if !wish.account_key {
+        if !wish.shares_key() {
             return Ok(());
         }
         for pair in self.pairs(&wish.owner).await? {

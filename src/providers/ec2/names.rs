@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn tokens_are_stable_and_short_enough() {
         let token = server_token(&owner(), "eu-central-1", 0);
-        assert_eq!(token, "d0c8b0a0b1ee9aa0dbbd46d2d3cd2a7c2e9c6ab0b32d3ee32e80d5b1c0c9a01f");
+        assert_eq!(token, "2910854fa52aa367d6be0a2721f127ecddbc17683fc64a5e3df9417fb4c81340");
         assert_eq!(token.len(), 64);
         let others = [
             server_token(&owner(), "eu-central-1", 1),

@@ -73,7 +73,7 @@ fn refusal(wish: &Wish, market: &Market) -> String {
 #[test]
 fn a_size_has_a_price() {
     let quote = judge(&wish("fra1", "s-1vcpu-1gb", "debian-12"), &market()).unwrap();
-    assert_eq!(quote, Quote { memory_mb: 1024, cores: 1, monthly: Some("6.00 USD".into()) });
+    assert_eq!(quote, Quote { memory_mb: 1024, cores: 1, monthly: Some("6.00 USD".into()), obstacle: None });
 }
 
 #[test]
