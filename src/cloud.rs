@@ -508,7 +508,7 @@ pub fn plan(wish: &Wish, found: &Found, quote: Option<&Quote>, replace: bool) ->
     match server {
         None => {
             let diff = describe(wish, quote);
-            step(words.server, &name, Action::Create, "is missing".into(), Some(diff), Act::CreateServer);
+            step(words.server, &name, Action::Create, summary(wish, quote), Some(diff), Act::CreateServer);
         }
         Some(server) => {
             let fits = quote.is_none_or(|quote| quote.obstacle.is_none());
@@ -611,6 +611,14 @@ fn replacements(wish: &Wish, found: &Found, quote: Option<&Quote>) -> Vec<String
         reasons.push("server.ipv6: true → false".into());
     }
     reasons
+}
+
+/// `s-1vcpu-1gb in fra1, debian-12, 6.00 USD a month`.
+fn summary(wish: &Wish, quote: Option<&Quote>) -> String {
+    let region = wish.region.as_ref().map(|region| format!(" in {region}")).unwrap_or_default();
+    let price = quote.and_then(|quote| quote.monthly.as_ref());
+    let price = price.map(|price| format!(", {price} a month")).unwrap_or_default();
+    format!("{}{region}, {}{price}", wish.size, wish.image)
 }
 
 fn describe(wish: &Wish, quote: Option<&Quote>) -> String {

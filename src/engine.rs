@@ -337,8 +337,9 @@ pub async fn up(
             outcome.live = facts.app.current;
             return Ok(outcome);
         }
-        if !shown.take().is_some_and(|shown| shown.same_changes(&planned.plan)) {
-            ui.plan(&planned.plan, ui.is_json() || ui.verbose());
+        match shown.take() {
+            Some(shown) => ui.plan_rest(&planned.plan, shown),
+            None => ui.plan(&planned.plan, ui.is_json() || ui.verbose()),
         }
         let only_release = planned.plan.changes.iter().all(|change| change.id.kind == "release");
         if !confirmed && !only_release && !ui.confirm("Apply this?")? {

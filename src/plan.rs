@@ -173,12 +173,10 @@ impl Plan {
         self.changes.is_empty()
     }
 
-    /// Whether the same things change in the same way, whatever it takes.
-    pub fn same_changes(&self, other: &Plan) -> bool {
-        let pairs = |plan: &Plan| -> Vec<(ResourceId, Action)> {
-            plan.changes.iter().map(|change| (change.id.clone(), change.action)).collect()
-        };
-        pairs(self) == pairs(other)
+    /// The changes that nobody could foresee from `other`.
+    pub fn without(&self, other: &Plan) -> Plan {
+        let foreseen = |change: &&Change| !other.changes.iter().any(|known| known.id == change.id);
+        Plan { changes: self.changes.iter().filter(foreseen).cloned().collect() }
     }
 
     /// `3 to create, 1 to restart`.

@@ -249,6 +249,17 @@ impl Ui {
         }
     }
 
+    /// Shows what a plan has beyond one that was shown before.
+    pub fn plan_rest(&self, plan: &Plan, shown: &Plan) {
+        let rest = plan.without(shown);
+        if self.is_json() {
+            self.plan(plan, true);
+        } else if !rest.is_empty() {
+            self.note("and, now that the server can be asked:");
+            self.plan(&rest, self.verbose());
+        }
+    }
+
     /// A plan as coloured text.
     pub fn plan_text(&self, plan: &Plan, diffs: bool) -> String {
         plan.lines(diffs).iter().map(|line| format!("{}\n", self.painted(line))).collect()

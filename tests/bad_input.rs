@@ -95,14 +95,14 @@ fn a_project_that_is_not_there_as_said() {
     hint: settings modules here: locallibrary.settings
     "#);
     project.config("playbooks: [redsi]");
-    insta::assert_snapshot!(up(&project), @r#"
+    insta::assert_snapshot!(up(&project), @r"
     exit 3
     error: ship.yml:2:13: `playbooks[0]`: no playbook `redsi`
       |
     2 | playbooks: [redsi]
       |             ^^^^^
-    hint: ship's own: base, django, nginx, postgres, python, sqlite; a file is written `./redsi.yml`
-    "#);
+    hint: ship's own: base, django, nginx, postgres, python, sqlite, volume; a file is written `./redsi.yml`
+    ");
     project.config("playbooks: [./ops/none.yml]");
     insta::assert_snapshot!(up(&project), @r#"
     exit 3

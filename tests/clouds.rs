@@ -9,6 +9,11 @@ use crate::support::{Browser, Project};
 
 const NAMES: &str = "domains: [library.example.com, www.library.example.com]\ndns: digitalocean";
 
+/// Who can log in to a server, and with which keys it answers.
+const LOGINS: &str = "ls /etc/ssh/*_key; \
+    sshd -T | grep -iE '^(permitrootlogin|passwordauthentication|kbdinteractive|hostkey) '; \
+    cut -d: -f2 /etc/shadow | grep -c '^\\$' || true";
+
 /// A project that has a token for this cloud, a key for its servers, and the cloud's name servers to ask.
 struct Customer {
     cloud: DigitalOcean,
@@ -31,7 +36,6 @@ impl Customer {
         project.set("DIGITALOCEAN_API_URL", cloud.url());
         project.set("SHIP_NAMESERVERS", names.address());
         project.config(lines);
-        project.commit("For the cloud");
         Self { cloud, project, _names: names }
     }
 
@@ -64,7 +68,8 @@ fn from_an_empty_account_to_a_page_and_back() {
     }
     assert!(cloud.writes().is_empty(), "a plan writes nothing");
 
-    project.up();
+    let up = project.up();
+    println!("{}", up.stderr);
     let (status, page) = customer.page("/books/");
     assert_eq!(status, 200, "{page}");
     assert!(page.contains("A Tale of Two Cities"));
@@ -73,9 +78,9 @@ fn from_an_empty_account_to_a_page_and_back() {
 
     // What the metadata service knows is no secret of the server's any more.
     let server = cloud.server(ours[0].id);
-    let keys = server.exec("ls /etc/ssh/*_key; sshd -T | grep -iE '^(permitrootlogin|passwordauthentication|kbdinteractive|hostkey) '; cut -d: -f2 /etc/shadow | grep -c '^\\$' || true");
+    let logins = server.exec(LOGINS);
     assert_eq!(
-        keys,
+        logins,
         "/etc/ssh/ship_host_ed25519_key\npermitrootlogin no\npasswordauthentication no\nhostkey /etc/ssh/ship_host_ed25519_key\n0\n"
     );
     let tags = &ours[0].tags;
@@ -87,4 +92,79 @@ fn from_an_empty_account_to_a_page_and_back() {
     assert!(cloud.writes().is_empty(), "{:?}", cloud.writes());
     project.ship(&["plan"]).exits(0);
     project.ship(&["status"]).exits(0);
+
+    // Changed by hand: the plan names just that, and the next run mends it.
+    cloud.with(|account| {
+        account.firewalls[0].inbound_rules.clear();
+        account.reserved_ips[0].droplet = None;
+        let record =
+            account.domains[0].records.iter_mut().find(|record| record.name == "www.library").unwrap();
+        record.data = "192.0.2.99".into();
+    });
+    let drift = project.ship(&["plan"]).exits(2);
+    for text in
+        ["firewall ship.library.default", "+tcp 80 from", "does not lead to the droplet", "192.0.2.99"]
+    {
+        assert!(drift.stdout.contains(text), "{text:?} in\n{}", drift.stdout);
+    }
+    project.up();
+    project.ship(&["plan"]).exits(0);
+    assert_eq!(customer.page("/books/").0, 200);
+
+    // What can't change in place is never done by the way, and takes the data along when it is asked for.
+    cloud.forget_requests();
+    project.replace("ship.yml", "region: fra1", "region: fra1, image: debian-13");
+    let refused = project.ship(&["up", "--yes"]).exits(3);
+    assert!(refused.stderr.contains("server.image: debian-12 → debian-13"), "{}", refused.stderr);
+    assert!(cloud.writes().is_empty(), "{:?}", cloud.writes());
+    server.write("/srv/library/shared/media/note.txt", "kept");
+    let add =
+        "from catalog.models import Author; Author.objects.create(first_name='Moved', last_name='Over')";
+    project.ship(&["manage", "shell", "-c", add]).exits(0);
+    project.ship(&["up", "--yes", "--replace"]).exits(0).says("serves");
+    let droplet = cloud.droplets().into_iter().find(|droplet| droplet.name == "library").unwrap();
+    let server = cloud.server(droplet.id);
+    assert_eq!(server.exec(". /etc/os-release; echo $VERSION_ID").trim(), "13");
+    assert_eq!(server.exec(LOGINS), logins);
+    assert_eq!(server.read("/srv/library/shared/media/note.txt").unwrap(), b"kept");
+    let count = "from catalog.models import Author; print(Author.objects.filter(first_name='Moved').count())";
+    project.ship(&["manage", "shell", "-c", count]).exits(0).says("1");
+    assert_eq!(customer.page("/books/").0, 200);
+    project.up().says("Nothing to change");
+
+    // And away again, but for what is others'.
+    project.ship(&["destroy", "--yes"]).exits(3);
+    project.ship(&["destroy", "--confirm", "other"]).exits(3);
+    project.ship(&["destroy", "--confirm", "library"]).exits(0);
+    assert_eq!((cloud.reserved_ips().len(), cloud.firewalls().len(), cloud.keys().len()), (0, 0, 0));
+    assert_eq!(cloud.droplets().len(), 3);
+    let records: Vec<String> = cloud
+        .records("example.com")
+        .iter()
+        .map(|record| format!("{} {}", record.name, record.kind))
+        .collect();
+    assert_eq!(records, ["mail A", "library TXT"]);
+    assert_eq!(cloud.tags(), ["theirs"]);
+    let backups: Vec<_> = std::fs::read_dir(project.dir.join(".ship/backups")).unwrap().collect();
+    // One of the replaced server, one of this.
+    assert_eq!(backups.len(), 2);
+    for copy in backups {
+        let copy = copy.unwrap().path();
+        assert!(copy.join("database.dump").metadata().unwrap().len() > 1000);
+        assert!(copy.join("media.tar.gz").exists());
+    }
+    project.ship(&["doctor"]).exits(0);
+}
+
+#[test]
+#[ignore = "needs root and systemd-nspawn: scripts/test runs it"]
+fn an_impostor_at_the_new_address_is_told_nothing() {
+    let cloud = DigitalOcean::booting().with_packages().with_impostor();
+    let customer = Customer::of(cloud, "{provider: digitalocean, region: fra1, reserved_ip: false}", "");
+    let refused = customer.project.ship(&["up", "--yes"]).exits(4);
+    assert!(refused.stderr.contains("host key"), "{}", refused.stderr);
+    let server = customer.cloud.server(customer.cloud.droplets()[0].id);
+    let log = server.exec("journalctl -u ssh --no-pager");
+    assert!(!log.contains("Accepted") && !log.contains("Failed"), "nobody tried to log in: {log}");
+    assert_eq!(server.exec("ls -A /srv"), "");
 }

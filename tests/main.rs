@@ -7,6 +7,8 @@ mod bad_input;
 mod boxes;
 mod bytes;
 mod clouds;
+mod digitalocean;
+mod dns;
 mod facts;
 mod fakes;
 mod faults;

@@ -98,7 +98,7 @@ fn an_empty_account_gets_everything() {
         +tcp 443 from ::/0
         +icmp from 0.0.0.0/0
         +icmp from ::/0
-    create droplet library: is missing [CreateServer]
+    create droplet library: s-1vcpu-1gb in fra1, debian-12, 6.00 USD a month [CreateServer]
         +region fra1
         +size s-1vcpu-1gb: 1 cores, 1.0 GiB memory, 6.00 USD a month
         +image debian-12
@@ -121,7 +121,7 @@ fn an_empty_account_of_ec2() {
         +tcp 443 from ::/0
         +icmp from 0.0.0.0/0
         +icmp from ::/0
-    create instance library: is missing [CreateServer]
+    create instance library: t3.small, debian-12 [CreateServer]
         +size t3.small
         +image debian-12
         +disk 20 GiB
@@ -219,7 +219,7 @@ fn some_changes_need_another_server() {
     assert_snapshot!(text(&plan(&new, &settled(&old), None, true)), @r"
     create SSH key dev@laptop: the account doesn't have it [AddKey]
     remove droplet library: another takes its place (server.image: debian-12 → debian-13) [DestroyServer]
-    create droplet library: is missing [CreateServer]
+    create droplet library: s-1vcpu-1gb in fra1, debian-13 [CreateServer]
         +region fra1
         +size s-1vcpu-1gb
         +image debian-13

@@ -59,10 +59,11 @@ impl Names {
         if plan.lowered().is_empty() {
             return Ok(());
         }
+        const TITLE: &str = "lower the records' TTL";
         let began = Instant::now();
-        ui.step_start("lower the records' TTL");
+        ui.step_start(TITLE);
         let done = converge::lower_ttl(host, plan, &|text: &str| ui.step_output(text)).await;
-        ui.step_done("lower the records' TTL", began.elapsed(), done.is_ok());
+        ui.step_done(TITLE, began.elapsed(), done.is_ok());
         done?;
         Ok(())
     }
@@ -75,12 +76,11 @@ impl Names {
         }
         // What was surveyed before the server was there knew no addresses.
         let mut plan = converge::survey(host, config, target).await?;
-        for change in plan.changes() {
-            ui.step_start(&change.title());
-        }
+        const TITLE: &str = "change the DNS records";
         let began = Instant::now();
+        ui.step_start(TITLE);
         let done = converge::apply(host, &mut plan, &|text: &str| ui.step_output(text)).await;
-        ui.step_done("change the DNS records", began.elapsed(), done.is_ok());
+        ui.step_done(TITLE, began.elapsed(), done.is_ok());
         done?;
         self.plan = Some(plan);
         self.changed = true;

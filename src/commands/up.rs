@@ -75,8 +75,8 @@ async fn names_target(config: &Config, address: &str) -> Option<Target> {
         return None;
     }
     let host = address.trim_start_matches('[').trim_end_matches(']');
-    let address = tokio::net::lookup_host((host, 0)).await.ok()?.next()?;
-    Some(Target::host(address.ip()))
+    let target = Target::resolved(tokio::net::lookup_host((host, 0)).await.ok()?.map(|address| address.ip()));
+    target.leads_somewhere().then_some(target)
 }
 
 fn done(config: &Config, outcome: &Outcome, address: &str, ui: &Ui) -> ExitCode {

@@ -116,7 +116,7 @@ impl DnsPlan {
     pub fn changes(&self) -> Vec<Change> {
         let of_part = |part: &Part| {
             let id = ResourceId::new("zone", part.place.name.clone());
-            let why = "then to be entered where the domain is registered";
+            let why = "its name servers are then to be entered where the domain is registered";
             let zone = part.place.zone.is_none().then(|| Change::new(id, Action::Create, why, Vec::new()));
             let records = part.changes.iter().map(|change| records::describe(change, self.purpose));
             zone.into_iter().chain(records).collect::<Vec<Change>>()
@@ -371,14 +371,21 @@ pub async fn by_hand(resolver: &Resolver, config: &Config, target: &Target) -> R
         return Err(DnsError::NoAddress(config.domains.join(", ")));
     }
     plan.warnings.extend(private(target));
+    let mut answers = true;
     for domain in &config.domains {
-        let (name, zone) = match resolver.zone_of(domain).await {
-            Ok(zone) => (zone.name.clone(), Some(zone)),
-            Err(error) => {
-                plan.warnings.push(error.to_string());
-                (zones::registrable(domain).unwrap_or_else(|| domain.clone()), None)
+        let mut zone = None;
+        if answers {
+            match resolver.zone_of(domain).await {
+                Ok(found) => zone = Some(found),
+                Err(error) => {
+                    // Whoever does not answer the first question answers none, and each takes its time.
+                    answers = matches!(error, ResolveError::NoZone(_));
+                    plan.warnings.push(error.to_string());
+                }
             }
-        };
+        }
+        let registrable = || zones::registrable(domain).unwrap_or_else(|| domain.clone());
+        let name = zone.as_ref().map_or_else(registrable, |zone| zone.name.clone());
         match plan.parts.iter_mut().find(|part| part.place.name == name) {
             Some(part) => part.place.domains.push(domain.clone()),
             None => {

@@ -48,10 +48,21 @@ impl Target {
 
     /// A host of the user's own of which nothing but this address is known.
     pub fn host(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(ip) => Self { ipv4: Address::Known(ip), ipv6: Address::Untold },
-            IpAddr::V6(ip) => Self { ipv4: Address::Untold, ipv6: Address::Known(ip) },
+        Self::resolved([address])
+    }
+
+    /// A host of the user's own whose name has these addresses: the first of each family counts. Of a family without one
+    /// nothing is known.
+    pub fn resolved(addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        let mut target = Self { ipv4: Address::Untold, ipv6: Address::Untold };
+        for address in addresses {
+            match address {
+                IpAddr::V4(ip) if target.ipv4 == Address::Untold => target.ipv4 = Address::Known(ip),
+                IpAddr::V6(ip) if target.ipv6 == Address::Untold => target.ipv6 = Address::Known(ip),
+                IpAddr::V4(_) | IpAddr::V6(_) => {}
+            }
         }
+        target
     }
 
     /// A cloud server once everything wished for is done; `replaced` if another takes the place of the one that is there.
@@ -299,7 +310,10 @@ pub fn describe(change: &DnsChange, purpose: Purpose) -> Change {
     let (old, new) = (change.old.as_ref(), change.new.as_ref());
     let title = old.or(new).map(ToString::to_string).unwrap_or_default();
     let (action, why) = match (old, new) {
-        (None, _) => (Action::Create, "is missing".to_owned()),
+        (None, new) => {
+            let to = new.map(|new| listed(&new.values)).unwrap_or_default();
+            (Action::Create, format!("will lead to {to}"))
+        }
         (Some(_), None) if purpose == Purpose::Leave => {
             (Action::Remove, "leads to the server that goes".to_owned())
         }
@@ -312,8 +326,10 @@ pub fn describe(change: &DnsChange, purpose: Purpose) -> Change {
         }
         (Some(old), Some(new)) => {
             let gone: BTreeSet<String> = old.values.difference(&new.values).cloned().collect();
-            let too = if gone.len() < old.values.len() { " too" } else { "" };
-            (Action::Update, format!("leads to {}{too}", listed(&gone)))
+            let too = gone.len() < old.values.len();
+            let then =
+                if too { " too".to_owned() } else { format!(", will lead to {}", listed(&new.values)) };
+            (Action::Update, format!("leads to {}{then}", listed(&gone)))
         }
     };
     let lines = |set: Option<&RecordSet>| -> Vec<String> {

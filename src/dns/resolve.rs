@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -268,16 +269,45 @@ impl Resolver {
     }
 
     /// Finds the zone that a name is in, as the world sees it, with the names of its servers.
+    ///
+    /// Caches are asked for what is registered only: asked for a name below that isn't there yet, they would remember for
+    /// many minutes that it is missing, and the user's browser with them.
     pub async fn zone_of(&self, domain: &str) -> Result<Zone, ResolveError> {
-        for name in zones::candidates(domain) {
-            let answer = self.look_up(&name, Sort::Soa).await?;
-            // A CNAME answers with the SOA of where it leads.
-            if answer.answers.iter().any(|entry| entry.name == name && entry.data == Data::Soa) {
-                let name_servers = self.names(&name).await?;
-                return Ok(Zone { id: name.clone(), name, name_servers });
-            }
+        let registered = zones::registrable(domain).unwrap_or_default();
+        let mut zone: Option<Zone> = None;
+        for name in zones::candidates(domain).into_iter().rev().filter(|name| name.len() >= registered.len())
+        {
+            let below = match &zone {
+                Some(zone) if !self.alone => self.zone_below(zone, &name).await?,
+                Some(_) | None => self.zone_at(&name).await?,
+            };
+            zone = below.or(zone);
         }
-        Err(ResolveError::NoZone(domain.to_owned()))
+        zone.ok_or_else(|| ResolveError::NoZone(domain.to_owned()))
+    }
+
+    async fn zone_at(&self, name: &str) -> Result<Option<Zone>, ResolveError> {
+        let answer = self.look_up(name, Sort::Soa).await?;
+        // A CNAME answers with the SOA of where it leads.
+        if !answer.answers.iter().any(|entry| entry.name == name && entry.data == Data::Soa) {
+            return Ok(None);
+        }
+        let name_servers = self.names(name).await?;
+        Ok(Some(Zone { id: name.to_owned(), name: name.to_owned(), name_servers }))
+    }
+
+    /// Asks a zone's name servers whether another zone begins at a name below.
+    async fn zone_below(&self, zone: &Zone, name: &str) -> Result<Option<Zone>, ResolveError> {
+        for address in self.servers(zone).await?.into_iter().flat_map(|server| server.addresses) {
+            let Ok(answer) = self.ask_at(address, name, Sort::Ns, false).await else { continue };
+            let mut names = name_servers(&answer.answers, name);
+            names.extend(name_servers(&answer.authorities, name));
+            let name_servers: Vec<String> = names.into_iter().collect();
+            let found = Zone { id: name.to_owned(), name: name.to_owned(), name_servers };
+            return Ok((!found.name_servers.is_empty()).then_some(found));
+        }
+        // Out of reach from here; the zone above is the best guess.
+        Ok(None)
     }
 
     /// The name servers of a zone: those that the zone names, or those that the world knows.
@@ -442,13 +472,17 @@ impl Resolver {
         servers: &[NameServer],
         authoritative: bool,
     ) -> Vec<(String, Option<Wrong>)> {
-        let resolver = Arc::new(self.clone());
+        const AT_ONCE: usize = 32;
+        let (resolver, sockets) = (Arc::new(self.clone()), Arc::new(Semaphore::new(AT_ONCE)));
         let mut questions = JoinSet::new();
         for (place, (server, set)) in
             servers.iter().flat_map(|server| wanted.iter().map(move |set| (server, set))).enumerate()
         {
             let (resolver, server, set) = (Arc::clone(&resolver), server.clone(), set.clone());
+            let sockets = Arc::clone(&sockets);
             questions.spawn(async move {
+                // The semaphore is never closed.
+                let _one = sockets.acquire().await;
                 let seen = resolver.check(&server, &set, authoritative).await;
                 let wrong =
                     seen.map(|seen| Wrong { server: server.name.clone(), record: set.to_string(), seen });
@@ -569,4 +603,43 @@ fn resolv_conf(text: &str) -> Vec<SocketAddr> {
     };
     let servers: Vec<SocketAddr> = text.lines().filter_map(server).collect();
     if servers.is_empty() { vec![([127, 0, 0, 1], 53).into()] } else { servers }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(servers: &[SocketAddr]) -> Vec<String> {
+        servers.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn servers_are_named_with_a_port_or_without() {
+        let table: [(&str, Result<&[&str], &str>); 8] = [
+            ("192.0.2.53", Ok(&["192.0.2.53:53"])),
+            ("192.0.2.53:5353, 192.0.2.54,", Ok(&["192.0.2.53:5353", "192.0.2.54:53"])),
+            ("2001:db8::53", Ok(&["[2001:db8::53]:53"])),
+            ("[2001:db8::53],[2001:db8::54]:5353", Ok(&["[2001:db8::53]:53", "[2001:db8::54]:5353"])),
+            ("", Ok(&[])),
+            ("ns1.example.com", Err("ns1.example.com")),
+            ("192.0.2.53, 192.0.2.300", Err("192.0.2.300")),
+            ("192.0.2.53:70000", Err("192.0.2.53:70000")),
+        ];
+        for (text, expect) in table {
+            let expect = expect.map(|servers| servers.iter().map(|server| (*server).to_owned()).collect());
+            assert_eq!(
+                servers_in(text).map(|servers| texts(&servers)),
+                expect.map_err(str::to_owned),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_system_s_servers_are_found() {
+        let text = "# by hand\nsearch example.com\nnameserver 192.0.2.53\n; no\nnameserver\t2001:db8::53 \n\
+                    nameserver fe80::1%eth0\nnameserver\noptions ndots:2\nnameservers 192.0.2.99\n";
+        assert_eq!(texts(&resolv_conf(text)), ["192.0.2.53:53", "[2001:db8::53]:53"]);
+        assert_eq!(texts(&resolv_conf("search example.com\n")), ["127.0.0.1:53"]);
+    }
 }

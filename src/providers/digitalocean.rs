@@ -39,7 +39,7 @@ pub struct DigitalOcean {
     settled: Mutex<BTreeSet<String>>,
 }
 
-/// Something to wait for.
+/// Something to wait for. It is shown once, when the waiting begins.
 struct Wait<'a> {
     limit: Duration,
     /// `waiting for the droplet library to start`.
@@ -47,6 +47,36 @@ struct Wait<'a> {
     /// `the droplet library is still starting`.
     late: String,
     progress: Progress<'a>,
+}
+
+impl Wait<'_> {
+    fn late(&self) -> CloudError {
+        CloudError::Late { what: self.late.clone(), seconds: self.limit.as_secs() }
+    }
+}
+
+/// The time that a wait has taken so far.
+struct Patience<'a> {
+    wait: &'a Wait<'a>,
+    start: Instant,
+    shown: bool,
+}
+
+impl<'a> Patience<'a> {
+    fn new(wait: &'a Wait<'a>) -> Self {
+        Self { wait, start: Instant::now(), shown: false }
+    }
+
+    fn is_over(&self) -> bool {
+        self.start.elapsed() >= self.wait.limit
+    }
+
+    async fn pause(&mut self, poll: Duration) {
+        if !std::mem::replace(&mut self.shown, true) {
+            (self.wait.progress)(&self.wait.shown);
+        }
+        tokio::time::sleep(poll).await;
+    }
 }
 
 impl DigitalOcean {
@@ -76,16 +106,15 @@ impl DigitalOcean {
     where
         Looking: Future<Output = Result<Option<T>, CloudError>>,
     {
-        let start = Instant::now();
+        let mut patience = Patience::new(wait);
         loop {
             if let Some(seen) = look().await? {
                 return Ok(seen);
             }
-            if start.elapsed() >= wait.limit {
-                return Err(CloudError::Late { what: wait.late.clone(), seconds: wait.limit.as_secs() });
+            if patience.is_over() {
+                return Err(wait.late());
             }
-            (wait.progress)(&wait.shown);
-            tokio::time::sleep(self.waits().poll).await;
+            patience.pause(self.waits().poll).await;
         }
     }
 
@@ -98,12 +127,11 @@ impl DigitalOcean {
     where
         Calling: Future<Output = Result<T, CloudError>>,
     {
-        let start = Instant::now();
+        let mut patience = Patience::new(wait);
         loop {
             match call().await {
-                Err(error) if is_busy(&error) && start.elapsed() < wait.limit => {
-                    (wait.progress)(&wait.shown);
-                    tokio::time::sleep(self.waits().poll).await;
+                Err(error) if is_busy(&error) && !patience.is_over() => {
+                    patience.pause(self.waits().poll).await;
                 }
                 result => return result,
             }
@@ -124,15 +152,14 @@ impl DigitalOcean {
     where
         Looking: Future<Output = Result<Option<T>, CloudError>>,
     {
-        let start = Instant::now();
+        let mut patience = Patience::new(wait);
         let mut doubt = None;
         loop {
             if let Some(seen) = look().await? {
                 return Ok(seen);
             }
-            if start.elapsed() >= wait.limit {
-                let late = CloudError::Late { what: wait.late.clone(), seconds: wait.limit.as_secs() };
-                return Err(doubt.unwrap_or(late));
+            if patience.is_over() {
+                return Err(doubt.unwrap_or_else(|| wait.late()));
             }
             match &running {
                 None => match self.client.call::<api::Action>(call, "action").await {
@@ -148,8 +175,7 @@ impl DigitalOcean {
                 },
                 Some(id) => self.check_action(call, actions, id).await?,
             }
-            (wait.progress)(&wait.shown);
-            tokio::time::sleep(self.waits().poll).await;
+            patience.pause(self.waits().poll).await;
         }
     }
 

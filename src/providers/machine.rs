@@ -206,10 +206,11 @@ impl<'p, C: Cloud> Machine<'p, C> {
             return Err(Failure::failed("sshd does not take the new host key").detail(switched.stderr_text()));
         }
         session.close().await;
-        let server = Server { birth_key: None, host_key: Some(key), ..server };
-        let session = login(self.place, &server, address, true, ui).await?;
+        let grown = Server { birth_key: None, host_key: Some(key), ..server.clone() };
+        // The new key alone is accepted from here on.
+        let session = login(self.place, &grown, address, true, ui).await?;
         self.cloud.drop_birth_key(&self.wish.owner, &server).await?;
-        self.found.server = Some(server);
+        self.found.server = Some(grown);
         Ok(session)
     }
 }

@@ -4,39 +4,60 @@
 //!                ├─ EC2 ──────→ moto        images, types, key pairs, groups, servers, addresses, tags
 //!                └─ Route 53, STS, signatures and policies ─→ ministack
 //!
-//! Over moto: client tokens, limits of user data, states that take a look to pass, groups and addresses that depend on
-//! servers, filters by state and token ([`ec2`]). Public addresses are those of documentation (203.0.113.x).
+//! ```ignore
+//! let aws = Aws::start();
+//! aws.fault(Fault::on("RunInstances").lose_answer());
+//! // … run ship with aws.env() …
+//! assert_eq!(aws.instances().len(), 1);
+//! assert_eq!(aws.writes()[0].call.parameter("ClientToken"), token);
+//! ```
 //!
-//! What differs from AWS: Route 53 sorts and pages `ListHostedZonesByName` by the plain name, checks neither a record's
-//! value nor what may stand beside a CNAME, and lists a wildcard as `*`, not as `\052`. Policies are judged by one resource a
-//! request, and without the tags of things that are there already.
+//! [`Aws::booting`] puts a real server behind each that is made with user data. Public addresses are otherwise those of
+//! documentation (203.0.113.x): never connect to them.
+//!
+//! Over moto: client tokens, limits of user data, states that take a look to pass, groups and addresses that depend on
+//! servers, filters by state and token ([`ec2`]). Over ministack: what may stand in a zone, zones by name ([`route53`]).
+//!
+//! What differs from AWS: Route 53 lists a wildcard as `*`, not as `\052`. Policies are judged by one resource a request,
+//! without the tags of things that are there already, and only for EC2, Route 53 and STS; other services are moto's own.
+//! A server that was stopped keeps its public address.
 //!
 //! Invariant: only [`Aws`] and clients talk to the servers behind, and both stay on the loopback interface.
 
 mod access;
+mod addresses;
 mod answer;
 mod call;
 mod ec2;
-mod proofs;
+mod machines;
+mod proof;
+mod route53;
 mod servers;
 mod upstream;
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use self::access::Access;
 use self::ec2::Ec2;
+use self::machines::Machines;
 use self::servers::{PythonServer, Servers};
 use self::upstream::Upstream;
-use super::http::{Delivery, Request, Response, Server};
+use super::http::{Delivery, Request, Response, Server, fail_with};
+use crate::boxes::TestBox;
+use crate::support::wait_for;
 
 pub use self::access::{Keys, actions, without};
 pub use self::answer::texts;
 pub use self::call::{Call, Refusal, Service};
+pub use self::ec2::Instance;
+pub use self::route53::RecordSet;
 
 /// Where everything is, unless a request says otherwise.
 pub const REGION: &str = "eu-central-1";
@@ -62,6 +83,24 @@ enum Harm {
     Truncate,
     Hold(Duration),
     Unseen(u32),
+}
+
+impl Harm {
+    /// What is answered instead of doing anything, if that is the harm.
+    fn refusal(&self, service: &Service) -> Option<Refusal> {
+        match self {
+            Self::Throttled => Some(Refusal::throttled(service)),
+            Self::Unavailable => Some(Refusal::unavailable(service)),
+            Self::Internal => Some(Refusal::internal(service)),
+            Self::Refused(refusal) => Some(refusal.clone()),
+            Self::None
+            | Self::Reset
+            | Self::LoseAnswer
+            | Self::Truncate
+            | Self::Hold(_)
+            | Self::Unseen(_) => None,
+        }
+    }
 }
 
 impl Fault {
@@ -138,7 +177,8 @@ impl Fault {
 pub struct Exchange {
     /// The request.
     pub call: Call,
-    /// The status that was answered, or would have been had the answer not been lost; none if nothing was done.
+    /// The status that was answered, or would have been had the answer not been lost; none after a reset that kept it from
+    /// being done.
     pub status: Option<u16>,
     /// The error's code, with a status of 400 or more.
     pub error: Option<String>,
@@ -165,7 +205,8 @@ struct Shared {
 }
 
 impl Aws {
-    /// Starts one with an account of its own; installs what it needs the first time. Servers are entries in a list.
+    /// Starts one with an account of its own; installs what it needs the first time. Nothing boots: never connect to the
+    /// addresses that servers have here.
     pub fn start() -> Self {
         let servers = Servers::get();
         let account = Servers::account();
@@ -184,6 +225,38 @@ impl Aws {
             Server::start(move |request| shared.serve(&request, default.clone()))
         };
         Self { ec2: server(Service::Ec2), route53: server(Service::Route53), shared }
+    }
+
+    /// The same, but a server that is made with user data is a real one, so that this needs root or sudo. Its public
+    /// address is its box's. Eight elastic addresses at most.
+    pub fn booting() -> Self {
+        let aws = Self::start();
+        aws.boot(false);
+        aws
+    }
+
+    /// The same with nginx, PostgreSQL and python3-venv in the servers already: for tests that are not about installing.
+    pub fn booting_with_packages() -> Self {
+        let aws = Self::start();
+        aws.boot(true);
+        aws
+    }
+
+    fn boot(&self, packages: bool) {
+        // No two fakes of this machine have the same port, so no two have the same addresses.
+        let [high, low] = self.ec2.address().port().to_be_bytes();
+        let elastic = (232..240).map(|net| Ipv4Addr::new(10, net, high, low)).collect();
+        lock(&self.shared.ec2).boot(packages, elastic);
+    }
+
+    /// The box behind a server; waits until it boots. Its own `key` opens nothing: the user data says who logs in.
+    pub fn server(&self, instance: &str) -> Arc<TestBox> {
+        let mut server = None;
+        wait_for(&format!("the box of {instance}"), 300, || {
+            server = lock(&self.shared.ec2).machines.as_ref().and_then(|all| all.get(instance));
+            server.is_some()
+        });
+        server.expect("waited for it")
     }
 
     /// The account's number.
@@ -236,22 +309,22 @@ impl Aws {
     /// Arranges for something to go wrong. Several may befall one request, but only one that concerns its answer.
     pub fn fault(&self, fault: Fault) {
         assert_ne!(fault.what, Harm::None, "what shall go wrong? {fault:?}");
-        self.shared.faults.lock().unwrap().push(fault);
+        lock(&self.shared.faults).push(fault);
     }
 
     /// The faults that have not happened as often as they should.
     pub fn faults_left(&self) -> Vec<Fault> {
-        self.shared.faults.lock().unwrap().clone()
+        lock(&self.shared.faults).clone()
     }
 
     /// A server is `pending` or `shutting-down` for that many looks instead of one.
     pub fn lags(&self, looks: u32) {
-        self.shared.ec2.lock().unwrap().lag = looks;
+        lock(&self.shared.ec2).lag = looks;
     }
 
     /// Every request so far.
     pub fn requests(&self) -> Vec<Exchange> {
-        self.shared.log.lock().unwrap().clone()
+        lock(&self.shared.log).clone()
     }
 
     /// The requests for an action.
@@ -266,7 +339,7 @@ impl Aws {
 
     /// Forgets the requests so far.
     pub fn forget_requests(&self) {
-        self.shared.log.lock().unwrap().clear();
+        lock(&self.shared.log).clear();
     }
 
     /// Makes a user who may do what a policy says and nothing else.
@@ -278,10 +351,35 @@ impl Aws {
     pub fn ec2(&self, action: &str, parameters: &[(&str, &str)]) -> String {
         let mut parameters: BTreeMap<_, _> = parameters.iter().map(owned).collect();
         parameters.insert("Action".into(), action.into());
-        let answer = self.shared.ec2.lock().unwrap().ask(REGION, &parameters);
+        let answer = lock(&self.shared.ec2).ask(REGION, &parameters);
         let body = String::from_utf8(answer.body).expect("XML");
         assert_eq!(answer.status, 200, "{action}: {body}");
         body
+    }
+
+    /// The servers, whether they still run or not.
+    pub fn instances(&self) -> Vec<Instance> {
+        // moto gives a hundred at a time.
+        let mut all = Vec::new();
+        let mut token = String::new();
+        loop {
+            let more = [("NextToken", token.as_str())];
+            let answer = self.ec2("DescribeInstances", if token.is_empty() { &[] } else { &more });
+            all.extend(Instance::read(&answer));
+            match texts(&answer, "nextToken").pop() {
+                Some(next) if !next.is_empty() => token = next,
+                _ => return all,
+            }
+        }
+    }
+
+    /// A zone's records without those that every zone has (SOA and NS at its top).
+    pub fn records(&self, zone: &str) -> Vec<RecordSet> {
+        let mut records = route53::records(&self.shared.ministack, zone);
+        let top = records.iter().find(|record| record.kind == "SOA").map(|soa| soa.name.clone());
+        records
+            .retain(|record| Some(&record.name) != top.as_ref() || !["SOA", "NS"].contains(&&*record.kind));
+        records
     }
 
     /// Puts other people's servers into the account, each with the tags that `tags` gives for its number.
@@ -308,7 +406,8 @@ impl Aws {
 
     /// Makes a public zone and returns its id (`Z…`).
     pub fn zone(&self, name: &str) -> String {
-        let reference = format!("{name} {}", self.zones());
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let reference = NEXT.fetch_add(1, Ordering::Relaxed);
         let body = format!(
             "<CreateHostedZoneRequest xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><Name>{name}</Name>\
              <CallerReference>{reference}</CallerReference></CreateHostedZoneRequest>"
@@ -316,10 +415,6 @@ impl Aws {
         let made = self.route53("POST", "/2013-04-01/hostedzone", &body);
         let id = texts(&made, "Id").into_iter().next().unwrap_or_default();
         id.trim_start_matches("/hostedzone/").to_owned()
-    }
-
-    fn zones(&self) -> usize {
-        texts(&self.route53("GET", "/2013-04-01/hostedzone?maxitems=100", ""), "HostedZone").len()
     }
 
     /// Asks Route 53 as someone who may do everything, past faults and the record; panics unless it succeeds.
@@ -331,32 +426,34 @@ impl Aws {
     }
 }
 
+impl Drop for Aws {
+    fn drop(&mut self) {
+        let mut failures = self.ec2.stop();
+        failures.extend(self.route53.stop());
+        let mut machines = lock(&self.shared.ec2).machines.take();
+        failures.extend(machines.iter_mut().flat_map(Machines::stop));
+        fail_with(&failures);
+    }
+}
+
 impl Shared {
     fn serve(&self, request: &Request, default: Service) -> Delivery {
         let call = Call::read(request, default);
         let faults = self.faults_of(&call.action);
         let entry = Exchange { call: call.clone(), status: None, error: None, faulty: !faults.is_empty() };
         let at = {
-            let mut log = self.log.lock().unwrap();
+            let mut log = lock(&self.log);
             log.push(entry);
             log.len() - 1
         };
-        let refused = faults.iter().find_map(|harm| match harm {
-            Harm::Throttled => Some(Refusal::throttled(&call.service)),
-            Harm::Unavailable => Some(Refusal::unavailable(&call.service)),
-            Harm::Internal => Some(Refusal::internal(&call.service)),
-            Harm::Refused(refusal) => Some(refusal.clone()),
-            _ => None,
-        });
-        let answer = match refused {
+        let answer = match faults.iter().find_map(|harm| harm.refusal(&call.service)) {
             Some(refusal) => refusal.response(&call.service),
             None if faults.contains(&Harm::Reset) => return Delivery::Reset,
             None => self.process(&call, request, &faults),
         };
-        if let Some(exchange) = self.log.lock().unwrap().get_mut(at) {
+        if let Some(exchange) = lock(&self.log).get_mut(at) {
             exchange.status = Some(answer.status);
-            let codes = || texts(&String::from_utf8_lossy(&answer.body), "Code");
-            exchange.error = (answer.status >= 400).then(|| codes().pop().unwrap_or_default());
+            exchange.error = answer::error_code(&answer.body).filter(|_| answer.status >= 400);
         }
         for harm in faults {
             match harm {
@@ -372,7 +469,7 @@ impl Shared {
 
     /// The faults that befall a request, of each kind one.
     fn faults_of(&self, action: &str) -> Vec<Harm> {
-        let mut faults = self.faults.lock().unwrap();
+        let mut faults = lock(&self.faults);
         let mut befall: Vec<Harm> = Vec::new();
         let about_making = |harm: &Harm| matches!(harm, Harm::Unseen(_));
         for fault in faults.iter_mut().filter(|fault| fault.action == action) {
@@ -393,21 +490,40 @@ impl Shared {
             faults.iter().find_map(|harm| if let Harm::Unseen(looks) = harm { Some(*looks) } else { None });
         match &call.service {
             Service::Ec2 => match self.access.judge(call, request) {
-                Ok(()) => self.ec2.lock().unwrap().answer(call, looks.unwrap_or(0)),
+                Ok(()) => lock(&self.ec2).answer(call, looks.unwrap_or(0)),
                 Err(refusal) => refusal.response(&call.service),
             },
-            Service::Route53 | Service::Sts => {
-                let answer = self.ministack.forward(request);
-                if !matches!(answer.status, 401 | 403) {
-                    return answer;
+            Service::Route53 => {
+                if call.action == "ChangeResourceRecordSets"
+                    && let Err(refusal) = route53::judge(&self.ministack, call)
+                {
+                    return refusal.response(&call.service);
                 }
-                // ministack leaves out the element around an error that every client looks for.
-                let body = String::from_utf8_lossy(&answer.body).into_owned();
-                access::refusal(call, answer.status, &body).response(&call.service)
+                let mut answer = self.ask_ministack(call, request);
+                if call.action == "ListHostedZonesByName" && answer.status == 200 {
+                    answer.body = route53::zones_by_name(&self.ministack, call).into_bytes();
+                }
+                answer
             }
+            Service::Sts => self.ask_ministack(call, request),
             Service::Other(_) => self.moto.forward(request),
         }
     }
+
+    fn ask_ministack(&self, call: &Call, request: &Request) -> Response {
+        let answer = self.ministack.forward(request);
+        if !matches!(answer.status, 401 | 403) {
+            return answer;
+        }
+        // It leaves out the element around an error that every client looks for.
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        access::refusal(call, answer.status, &body).response(&call.service)
+    }
+}
+
+/// Locks what a panic may have left, because that fails the test anyway.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn owned((name, value): &(&str, &str)) -> (String, String) {

@@ -210,6 +210,12 @@ impl DigitalOcean {
     }
 
     /// From now on droplets have nginx, PostgreSQL and python3-venv already: for tests that are not about installing.
+    pub fn with_impostor(self) -> Self {
+        self.core.servers.with_impostor();
+        self
+    }
+
+    /// The same with servers that have the packages of a site already.
     pub fn with_packages(self) -> Self {
         self.core.servers.with_packages();
         self

@@ -56,19 +56,19 @@ fn check(ipv6: &str, found: &str) -> String {
 #[test]
 fn each_domain_gets_its_addresses() {
     insta::assert_snapshot!(check("2001:db8::10", ""), @r"
-    + record example.com A                                 is missing
+    + record example.com A                                 will lead to 203.0.113.10
         +203.0.113.10  TTL 300
-    + record example.com AAAA                              is missing
+    + record example.com AAAA                              will lead to 2001:db8::10
         +2001:db8::10  TTL 300
-    + record www.example.com A                             is missing
+    + record www.example.com A                             will lead to 203.0.113.10
         +203.0.113.10  TTL 300
-    + record www.example.com AAAA                          is missing
+    + record www.example.com AAAA                          will lead to 2001:db8::10
         +2001:db8::10  TTL 300
     ");
     insta::assert_snapshot!(check("", ""), @r"
-    + record example.com A                                 is missing
+    + record example.com A                                 will lead to 203.0.113.10
         +203.0.113.10  TTL 300
-    + record www.example.com A                             is missing
+    + record www.example.com A                             will lead to 203.0.113.10
         +203.0.113.10  TTL 300
     ");
 }
@@ -87,7 +87,7 @@ fn what_differs_is_shown_with_its_values_and_ttl() {
     let found = "example.com A 3600 203.0.113.8 203.0.113.9
         www.example.com A 3600 203.0.113.10";
     insta::assert_snapshot!(check("", found), @r"
-    ~ record example.com A                                 leads to 203.0.113.8 and 203.0.113.9
+    ~ record example.com A                                 leads to 203.0.113.8 and 203.0.113.9, will lead to 203.0.113.10
         -203.0.113.8  TTL 3600
         -203.0.113.9  TTL 3600
         +203.0.113.10  TTL 300
@@ -98,7 +98,7 @@ fn what_differs_is_shown_with_its_values_and_ttl() {
     insta::assert_snapshot!(check("", "example.com A 300 203.0.113.10 203.0.113.9\nwww.example.com A 300 203.0.113.9"), @r"
     ~ record example.com A                                 leads to 203.0.113.9 too
         -203.0.113.9  TTL 300
-    ~ record www.example.com A                             leads to 203.0.113.9
+    ~ record www.example.com A                             leads to 203.0.113.9, will lead to 203.0.113.10
         -203.0.113.9  TTL 300
         +203.0.113.10  TTL 300
     ");
@@ -116,6 +116,10 @@ fn an_address_that_the_server_does_not_have_goes() {
     // Of a host of the user's own nobody knows that.
     let wanted = wanted(&names(ZONE), &Target::host("203.0.113.10".parse().unwrap()), 300);
     assert_eq!(plan(ZONE, &wanted, &sets(found)), Ok(Vec::new()));
+    let addresses = ["2001:db8::10", "203.0.113.10", "203.0.113.11"].map(|text| text.parse().unwrap());
+    assert_eq!(Target::resolved(addresses), target("203.0.113.10", "2001:db8::10"));
+    let nothing = Target::resolved([]);
+    assert!(!nothing.leads_somewhere() && nothing.is_known());
 }
 
 #[test]
@@ -177,7 +181,7 @@ fn an_address_that_the_cloud_will_choose_is_planned_but_never_sent() {
     let changes =
         plan(ZONE, &wanted(&domains, &coming, 300), &sets("example.com A 3600 203.0.113.9")).unwrap();
     insta::assert_snapshot!(shown(&changes, Purpose::Serve), @r"
-    ~ record example.com A                                 leads to 203.0.113.9
+    ~ record example.com A                                 leads to 203.0.113.9, will lead to (the new server's address)
         -203.0.113.9  TTL 3600
         +(the new server's address)  TTL 300
     ");

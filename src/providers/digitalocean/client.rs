@@ -285,6 +285,10 @@ impl Client {
         if is_loopback(&access.api) {
             http = http.no_proxy();
         }
+        if access.api.scheme() == "http" {
+            // Reading the system's certificates takes longer than a call.
+            http = http.tls_certs_only([]);
+        }
         let http = http.build().map_err(|error| unusable(&innermost(&error)))?;
         Ok(Self { http, api: access.api.clone(), waits })
     }
@@ -430,7 +434,10 @@ impl Client {
     async fn refusal(&self, call: &Call, response: Response) -> Fault {
         let status = response.status();
         let limit = Limit::of(response.headers(), jiff::Timestamp::now());
-        let body = response.bytes().await.unwrap_or_default();
+        let body = match response.bytes().await {
+            Ok(body) => body,
+            Err(error) => return self.no_answer(call, &error),
+        };
         let words = Words::of(status, &body);
         if status == StatusCode::TOO_MANY_REQUESTS {
             let error = limited(call, &words, &limit);
@@ -465,7 +472,7 @@ impl Words {
     }
 }
 
-/// How long the API wants to be left alone.
+/// How long the API wants to be left alone, as it says by the first of its headers; and until when, by either.
 #[derive(Debug, PartialEq, Eq)]
 struct Limit {
     wait: Option<Duration>,
@@ -475,12 +482,11 @@ struct Limit {
 impl Limit {
     fn of(headers: &HeaderMap, now: jiff::Timestamp) -> Self {
         let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<i64>().ok();
-        let wait = number(RETRY_AFTER.as_str())
-            .or_else(|| number("ratelimit-reset").map(|reset| reset - now.as_second()))
-            .and_then(|seconds| u64::try_from(seconds.max(0)).ok())
-            .map(Duration::from_secs);
-        let until = wait.and_then(|wait| now.checked_add(wait).ok());
-        Self { wait, until }
+        let seconds = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+        let wait = number(RETRY_AFTER.as_str()).map(seconds);
+        // When the hourly count begins to sink: whoever only called too often in a minute is let in long before.
+        let reset = number("ratelimit-reset").map(|reset| seconds(reset - now.as_second()));
+        Self { wait, until: wait.or(reset).and_then(|wait| now.checked_add(wait).ok()) }
     }
 }
 

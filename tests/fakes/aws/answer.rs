@@ -60,8 +60,15 @@ pub fn child_text<'a>(node: Node<'a, '_>, name: &str) -> &'a str {
 
 /// The `item`s of a child.
 pub fn items<'a, 'i>(node: Node<'a, 'i>, name: &str) -> impl Iterator<Item = Node<'a, 'i>> + use<'a, 'i> {
-    let set = child(node, name);
-    set.into_iter().flat_map(|set| set.children().filter(|item| item.has_tag_name_anyhow("item")))
+    child(node, name).into_iter().flat_map(|set| items_named(set, "item"))
+}
+
+/// The children of that name.
+pub fn items_named<'a, 'i>(
+    node: Node<'a, 'i>,
+    name: &'static str,
+) -> impl Iterator<Item = Node<'a, 'i>> + use<'a, 'i> {
+    node.children().filter(move |item| item.has_tag_name_anyhow(name))
 }
 
 /// The texts of all elements of that name.
@@ -69,6 +76,13 @@ pub fn texts(xml: &str, name: &str) -> Vec<String> {
     let document = parse(xml);
     let all = document.descendants().filter(|node| node.has_tag_name_anyhow(name));
     all.map(|node| node.text().unwrap_or_default().to_owned()).collect()
+}
+
+/// The error that an answer is about, if it is one in XML.
+pub fn error_code(body: &[u8]) -> Option<String> {
+    let document = std::str::from_utf8(body).ok().and_then(|body| Document::parse(body).ok())?;
+    let code = document.descendants().find(|node| node.has_tag_name_anyhow("Code"))?;
+    code.text().map(str::to_owned)
 }
 
 /// The nearest server that an element belongs to.

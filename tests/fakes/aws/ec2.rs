@@ -8,8 +8,10 @@ use std::net::Ipv4Addr;
 
 use roxmltree::{Document, Node};
 
-use super::answer::{Edits, address_in_name, child, child_text, instance_of, invented, items, parse, texts};
+use super::addresses::Addresses;
+use super::answer::{Edits, child, child_text, items, parse, texts};
 use super::call::{Call, Refusal, Service};
+use super::machines::Machines;
 use super::upstream::Upstream;
 use crate::fakes::http::Response;
 
@@ -24,9 +26,13 @@ pub struct Ec2 {
     tokens: HashMap<Token, First>,
     /// Looks that a state takes to pass.
     pub lag: u32,
-    states: HashMap<String, Passing>,
+    pub(super) states: HashMap<String, Passing>,
     unseen: HashMap<String, u32>,
-    addresses: Addresses,
+    pub(super) addresses: Addresses,
+    /// Real servers behind those that are made with user data.
+    pub machines: Option<Machines>,
+    pub(super) keys: HashMap<String, String>,
+    pub(super) held: BTreeMap<Ipv4Addr, String>,
 }
 
 /// What a client token stands for: it is good for one action in one region, or one zone where the request names one.
@@ -47,10 +53,10 @@ struct First {
 
 /// A state on the way to another.
 #[derive(Debug, Clone, Copy)]
-struct Passing {
+pub(super) struct Passing {
     code: &'static str,
     name: &'static str,
-    looks: u32,
+    pub(super) looks: u32,
 }
 
 impl Ec2 {
@@ -63,7 +69,16 @@ impl Ec2 {
             states: HashMap::new(),
             unseen: HashMap::new(),
             addresses: Addresses::default(),
+            machines: None,
+            keys: HashMap::new(),
+            held: BTreeMap::new(),
         }
+    }
+
+    /// From now on servers that are made with user data boot. Elastic addresses are what a box can really have then.
+    pub fn boot(&mut self, packages: bool, elastic: Vec<Ipv4Addr>) {
+        self.machines = Some(Machines::new(packages));
+        self.addresses = Addresses::with_elastic(elastic);
     }
 
     /// Answers a request that is allowed; what it makes can't be seen for that many looks.
@@ -94,7 +109,7 @@ impl Ec2 {
             Wanted::default()
         };
         if call.action == "AllocateAddress" && call.parameter("Address").is_empty() {
-            parameters.insert("Address".into(), self.addresses.fresh().to_string());
+            parameters.insert("Address".into(), self.addresses.elastic().to_string());
         }
         let answer = self.ask(&call.region, &parameters);
         if answer.status == 200 && !dry {
@@ -115,7 +130,8 @@ impl Ec2 {
         answer
     }
 
-    fn ask_for(&self, region: &str, parameters: &[(&str, &str)]) -> String {
+    /// The same; what it says.
+    pub(super) fn ask_for(&self, region: &str, parameters: &[(&str, &str)]) -> String {
         let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         text(&self.ask(region, &parameters.iter().map(pair).collect()))
     }
@@ -250,6 +266,7 @@ impl Ec2 {
             };
             self.unseen.extend(texts(&xml, id).into_iter().map(|id| (id, unseen)));
         }
+        self.tell_machines(call, &xml);
         let passing = |code, name| Passing { code, name, looks: self.lag };
         let passing = match call.action.as_str() {
             "RunInstances" | "StartInstances" => passing("0", "pending"),
@@ -264,6 +281,7 @@ impl Ec2 {
             }
             self.states.insert(instance, passing);
         }
+        self.move_addresses(&call.region);
     }
 
     /// A server that goes leaves its addresses to their owner.
@@ -300,7 +318,7 @@ impl Ec2 {
                 .filter(|part| part.is_element() && !part.has_children())
                 .for_each(|part| edits.remove(part));
         }
-        self.own_addresses(&document, &mut edits);
+        self.addresses.mend(&document, &mut edits);
         let body = edits.apply(&xml);
         for trace in ["54.214.", "54-214-"] {
             assert!(!body.contains(trace), "an address that moto made up would be shown:\n{body}");
@@ -314,6 +332,7 @@ impl Ec2 {
             let id = child_text(instance, "instanceId");
             let mut state = state_of(instance);
             let hidden = self.looked(id);
+            self.await_machine(id);
             if let Some(passing) = self.states.get_mut(id).filter(|passing| !hidden && passing.looks > 0) {
                 passing.looks -= 1;
                 state = passing.name;
@@ -336,57 +355,6 @@ impl Ec2 {
                 edits.remove(reservation);
             }
         }
-    }
-
-    /// Every public address and name of one becomes one that leads nowhere.
-    fn own_addresses(&mut self, document: &Document, edits: &mut Edits) {
-        for node in document.descendants().filter(|node| node.is_element()) {
-            let Some(text) = node.text() else { continue };
-            if matches!(node.tag_name().name(), "dnsName" | "publicDnsName") {
-                let Some(address) = address_in_name(text) else { continue };
-                let address = self.addresses.shown(address, instance_of(node)).to_string();
-                edits.text(Some(node), &format!("ec2-{}.example.com", address.replace('.', "-")));
-            } else if let Ok(address) = text.parse::<Ipv4Addr>()
-                && invented(address)
-            {
-                edits.text(Some(node), &self.addresses.shown(address, instance_of(node)).to_string());
-            }
-        }
-    }
-}
-
-/// Public addresses: of the ranges for documentation, where nothing ever answers.
-#[derive(Debug, Default)]
-struct Addresses {
-    given: u32,
-    shown: HashMap<(Ipv4Addr, String), Ipv4Addr>,
-}
-
-impl Addresses {
-    /// The next that nothing has: 203.0.113.1 and on, then 198.51.100.1 and on.
-    fn fresh(&mut self) -> Ipv4Addr {
-        let (block, last) = (self.given / 254, self.given % 254 + 1);
-        self.given += 1;
-        let last = u8::try_from(last).expect("at most 254");
-        match block {
-            0 => Ipv4Addr::new(203, 0, 113, last),
-            1 => Ipv4Addr::new(198, 51, 100, last),
-            _ => panic!("more than 508 public addresses"),
-        }
-    }
-
-    /// The address to show for one of moto's, which are not unique: 250 of them often have a pair.
-    fn shown(&mut self, address: Ipv4Addr, instance: Option<&str>) -> Ipv4Addr {
-        if !invented(address) {
-            return address;
-        }
-        let key = (address, instance.unwrap_or_default().to_owned());
-        if let Some(shown) = self.shown.get(&key) {
-            return *shown;
-        }
-        let fresh = self.fresh();
-        self.shown.insert(key, fresh);
-        fresh
     }
 }
 
@@ -437,6 +405,12 @@ impl Wanted {
 /// What AWS refuses without a look at anything else.
 fn limits(call: &Call) -> Result<(), Refusal> {
     let invalid = |message: String| Err(Refusal::new(400, "InvalidParameterValue", message));
+    let page = call.parameters.get("MaxResults").and_then(|page| page.parse::<u32>().ok());
+    if let Some(page) = page.filter(|page| call.action == "DescribeInstances" && *page < 5) {
+        return invalid(format!(
+            "Value ( {page} ) for parameter maxResults is invalid. Expecting a value greater than 5."
+        ));
+    }
     let token = call.parameter("ClientToken");
     if token.len() > 64 {
         return invalid(format!(
@@ -452,6 +426,39 @@ fn limits(call: &Call) -> Result<(), Refusal> {
         return invalid(format!("User data is limited to {USER_DATA} bytes"));
     }
     Ok(())
+}
+
+/// A server as moto keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// `i-…`
+    pub id: String,
+    /// `running`, `terminated`…; those in between don't show here.
+    pub state: String,
+    /// `t3.micro`
+    pub kind: String,
+    /// `ami-…`
+    pub image: String,
+    /// All of its tags.
+    pub tags: BTreeMap<String, String>,
+    /// The names of the groups that it is in.
+    pub groups: Vec<String>,
+}
+
+impl Instance {
+    /// Reads all servers in an answer.
+    pub fn read(xml: &str) -> Vec<Self> {
+        let text = |node: Node, name: &str| child_text(node, name).to_owned();
+        let read = |(_, node): (Node, Node)| Self {
+            id: text(node, "instanceId"),
+            state: state_of(node).to_owned(),
+            kind: text(node, "instanceType"),
+            image: text(node, "imageId"),
+            tags: items(node, "tagSet").map(|tag| (text(tag, "key"), text(tag, "value"))).collect(),
+            groups: items(node, "groupSet").map(|group| text(group, "groupName")).collect(),
+        };
+        instances(&parse(xml)).map(read).collect()
+    }
 }
 
 /// How AWS says that something isn't there.
@@ -479,7 +486,9 @@ fn listed(action: &str) -> Option<(&'static str, &'static str)> {
 }
 
 /// Every server in an answer, after the reservation that it is in.
-fn instances<'a, 'i>(document: &'a Document<'i>) -> impl Iterator<Item = (Node<'a, 'i>, Node<'a, 'i>)> {
+pub(super) fn instances<'a, 'i>(
+    document: &'a Document<'i>,
+) -> impl Iterator<Item = (Node<'a, 'i>, Node<'a, 'i>)> {
     let root = document.root_element();
     let reservations: Vec<Node> = match root.tag_name().name() {
         "DescribeInstancesResponse" => items(root, "reservationSet").collect(),
@@ -538,18 +547,5 @@ mod tests {
                 && !wanted.allows("running", "u")
         );
         assert!(Wanted::default().allows("terminated", ""));
-    }
-
-    #[test]
-    fn addresses_are_those_of_documentation_and_stay() {
-        let mut addresses = Addresses::default();
-        let moto = Ipv4Addr::new(54, 214, 7, 7);
-        assert_eq!(addresses.shown(moto, Some("i-1")), Ipv4Addr::new(203, 0, 113, 1));
-        assert_eq!(addresses.fresh(), Ipv4Addr::new(203, 0, 113, 2));
-        assert_eq!(addresses.shown(moto, Some("i-1")), Ipv4Addr::new(203, 0, 113, 1));
-        assert_eq!(addresses.shown(moto, Some("i-2")), Ipv4Addr::new(203, 0, 113, 3));
-        assert_eq!(addresses.shown(Ipv4Addr::new(10, 0, 0, 1), None), Ipv4Addr::new(10, 0, 0, 1));
-        let last = std::iter::repeat_with(|| addresses.fresh()).nth(251).unwrap();
-        assert_eq!(last, Ipv4Addr::new(198, 51, 100, 1));
     }
 }

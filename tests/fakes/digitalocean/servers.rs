@@ -31,6 +31,7 @@ pub struct Servers {
 #[derive(Debug, Default)]
 struct State {
     packages: bool,
+    impostor: bool,
     boxes: HashMap<u64, Arc<TestBox>>,
     worker: Option<(Sender<Job>, JoinHandle<()>)>,
     failures: Vec<String>,
@@ -43,6 +44,11 @@ impl Servers {
     }
 
     /// From now on droplets have nginx, PostgreSQL and python3-venv, as if their image had.
+    pub fn with_impostor(&self) {
+        self.lock().impostor = true;
+    }
+
+    /// Boots servers from an image that has the packages.
     pub fn with_packages(&self) {
         self.lock().packages = true;
     }
@@ -119,6 +125,18 @@ impl Servers {
         }
     }
 
+    /// What the server is told to be. An impostor has everything but the host key.
+    fn told(&self, user_data: &str) -> String {
+        if !self.lock().impostor {
+            return user_data.to_owned();
+        }
+        let lines = user_data.lines().filter(|line| !line.trim_start().starts_with("ed25519_"));
+        lines
+            .map(|line| if line == "ssh_keys:" { "ssh_quiet_keygen: true" } else { line })
+            .map(|line| format!("{line}\n"))
+            .collect()
+    }
+
     fn boot(&self, core: &Core, id: u64) {
         let wanted = core.lock().account.droplet(id).cloned();
         let Some(droplet) = wanted else { return }; // deleted meanwhile
@@ -126,7 +144,7 @@ impl Servers {
         let keys =
             keys.into_iter().filter(|key| droplet.ssh_keys.contains(&key.id)).map(|key| key.public_key);
         let told = CloudInit {
-            user_data: droplet.user_data.clone().unwrap_or_default(),
+            user_data: self.told(&droplet.user_data.clone().unwrap_or_default()),
             vendor_data: Some(VENDOR_DATA.into()),
             hostname: droplet.name.clone(),
             keys: keys.collect(),

@@ -114,9 +114,11 @@ fn the_api_says_how_long_to_wait() {
         (limit.wait.map(|wait| wait.as_secs()), limit.until.map(|until| until.to_string()))
     };
     assert_eq!(limit(&[("retry-after", "7")]), (Some(7), Some("2015-10-15T17:57:20Z".into())));
-    assert_eq!(limit(&[("ratelimit-reset", "1444931893")]).0, Some(60));
-    assert_eq!(limit(&[("retry-after", "7"), ("ratelimit-reset", "1444935433")]).0, Some(7));
-    assert_eq!(limit(&[("ratelimit-reset", "1444931800")]).0, Some(0), "that was before");
+    let both = limit(&[("retry-after", "7"), ("ratelimit-reset", "1444935433")]);
+    assert_eq!(both, (Some(7), Some("2015-10-15T17:57:20Z".into())));
+    assert_eq!(limit(&[("ratelimit-reset", "1444931893")]), (None, Some("2015-10-15T17:58:13Z".into())));
+    assert_eq!(limit(&[("ratelimit-reset", "1")]), (None, Some("2015-10-15T17:57:13Z".into())), "long ago");
+    assert_eq!(limit(&[("retry-after", "-7")]).0, Some(0));
     assert_eq!(limit(&[("retry-after", "soon")]), (None, None));
     let limit = Limit { wait: None, until: Some(now) };
     insta::assert_snapshot!(limited(&call(), &words("too_many_requests", "API Rate limit exceeded."), &limit), @"DigitalOcean refused to create the droplet library: the account's calls are rate limited, until 17:57:13 UTC");

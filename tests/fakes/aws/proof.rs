@@ -1,7 +1,8 @@
 //! The fake proved with AWS's own client for Python, which knows nothing of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -49,13 +50,24 @@ def show(**values):
 
 /// Runs a script as someone who may do everything; the object that it shows.
 fn boto(aws: &Aws, script: &str) -> Value {
+    boto_with(aws, script, "")
+}
+
+fn boto_with(aws: &Aws, script: &str, stdin: &str) -> Value {
     let mut command = Command::new(&Servers::get().pythons["moto"]);
     command
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
         .envs(aws.env())
         .args(["-c", &format!("{PRELUDE}\n{script}")]);
-    let output = command.output().expect("run Python");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("run Python");
+    child.stdin.take().expect("piped").write_all(stdin.as_bytes()).expect("write to Python");
+    let output = child.wait_with_output().expect("wait for Python");
     let said = String::from_utf8_lossy(&output.stderr);
     let line = |exchange: &Exchange| {
         format!("{} {:?} {:?}\n", exchange.call.action, exchange.status, exchange.error)
@@ -204,8 +216,9 @@ show(made=[made["State"]["Name"], made.get("PublicIpAddress"), made.get("PublicD
     assert_eq!((&told["terminated"][0][0], &told["terminated"][0][1]), (&json!("terminated"), &json!(null)));
     assert_eq!((&told["listed"], &told["gone"]), (&json!([]), &json!("OK")));
     assert_eq!(told["left"], json!(null), "a server that goes leaves its address");
-    let tags = aws.requests_for("RunInstances")[0].call.clone();
-    assert_eq!(tags.tags("instance").get("app"), Some(&"library"));
+    assert_eq!(aws.requests_for("RunInstances")[0].call.tags("instance").get("app"), Some(&"library"));
+    let server = &aws.instances()[0];
+    assert_eq!((server.state.as_str(), server.tags["app"].as_str()), ("terminated", "library"));
 }
 
 #[test]
@@ -321,6 +334,9 @@ show(first=[len(page["Reservations"]), "NextToken" in page], pages=pages, small=
     assert_eq!(told["pages"], json!([100, 100, 51]));
     assert_eq!(told["small"], json!([90, 90, 71]));
     assert_eq!(told["mine"], 1);
+    let all = aws.instances();
+    assert_eq!(all.len(), 251);
+    assert!(all.iter().any(|one| one.tags.get("Name").is_some_and(|name| name == "library-249")));
     assert_eq!((&told["addresses"], &told["prefixes"]), (&json!(251), &json!(["203.0.113"])));
 }
 
@@ -329,7 +345,9 @@ show(first=[len(page["Reservations"]), "NextToken" in page], pages=pages, small=
 fn records_change_and_settle() {
     let aws = Aws::start();
     let zone = aws.zone("example.com");
-    aws.zone("example.com.au");
+    for name in ["example.com.au", "a.example.com", "example.net", "example.com"] {
+        aws.zone(name);
+    }
     aws.fault(Fault::on("ChangeResourceRecordSets").throttle());
     aws.fault(Fault::on("ChangeResourceRecordSets").refuse(Refusal::prior_request()));
     aws.fault(Fault::on("ChangeResourceRecordSets").lose_answer());
@@ -354,11 +372,28 @@ for n in range(5):
 pages = r53.get_paginator("list_resource_record_sets").paginate(HostedZoneId=zone, PaginationConfig={"PageSize": 3})
 records = [[record["Name"], record["Type"]] for page in pages for record in page["ResourceRecordSets"]]
 nowhere = code(r53.list_resource_record_sets, HostedZoneId="ZNOWHERE")
-show(zones=sorted(zones), throttled=throttled, prior=prior, again=again, status=status, wrong=wrong, records=records,
+taken = refused(r53.change_resource_record_sets, **change("CREATE", "www.example.com", "example.org", kind="CNAME"))
+outside = code(r53.change_resource_record_sets, **change("CREATE", "www.example.org", "203.0.113.7"))
+by_name, start = [], {"DNSName": "example.com"}
+while start:
+    page = r53.list_hosted_zones_by_name(MaxItems="1", **start)
+    by_name += [zone["Name"] for zone in page["HostedZones"]]
+    start = page["IsTruncated"] and {"DNSName": page["NextDNSName"], "HostedZoneId": page["NextHostedZoneId"]}
+show(taken=taken, outside=outside, by_name=by_name, zones=sorted(zones), throttled=throttled, prior=prior, again=again, status=status, wrong=wrong, records=records,
      nowhere=nowhere)
 "##;
     let told = boto(&aws, &script.replace("ZONE", &zone));
-    assert_eq!(told["zones"], json!(["example.com.", "example.com.au."]));
+    assert_eq!(told["zones"].as_array().unwrap().len(), 5);
+    // Sorted from the end of the name, and so without what comes before (example.com.au).
+    assert_eq!(told["by_name"], json!(["example.com.", "example.com.", "a.example.com.", "example.net."]));
+    assert_eq!(told["taken"][1], "InvalidChangeBatch");
+    assert!(
+        told["taken"][2]
+            .as_str()
+            .unwrap()
+            .starts_with("[RRSet of type CNAME with DNS name www.example.com. is not")
+    );
+    assert_eq!(told["outside"], "InvalidChangeBatch");
     assert_eq!(told["throttled"], json!([400, "Throttling", "Rate exceeded"]));
     assert_eq!(told["prior"][1], "PriorRequestNotComplete");
     // The answer was lost, so a client that tries again hears that the record is there.
@@ -379,12 +414,13 @@ show(zones=sorted(zones), throttled=throttled, prior=prior, again=again, status=
     assert_eq!(texts(&changes[0].call.body, "Value"), ["203.0.113.5"]);
     let statuses: Vec<_> = changes[..4].iter().map(|change| (change.faulty, change.status)).collect();
     assert_eq!(statuses, [(true, Some(400)), (true, Some(400)), (true, Some(200)), (false, Some(400))]);
-    let shown = aws.route53(
-        "GET",
-        &format!("/2013-04-01/hostedzone/{zone}/rrset?name=www.example.com&maxitems=1"),
-        "",
+    let records = aws.records(&zone);
+    assert_eq!(records.len(), 6, "{records:?}");
+    let www = records.iter().find(|record| record.name == "www.example.com.").unwrap();
+    assert_eq!(
+        (www.kind.as_str(), www.ttl.as_str(), &*www.values),
+        ("A", "300", &["203.0.113.6".to_owned()][..])
     );
-    assert_eq!(texts(&shown, "Value"), ["203.0.113.6"]);
 }
 
 /// What a deployer needs, in two statements as documentation would give it.
@@ -424,7 +460,8 @@ def deploy(id, secret, zone, instance):
     return {name: answer for name, answer in answers.items() if isinstance(answer, list)}
 
 who = client("sts", aws_access_key_id=USERS[0][0], aws_secret_access_key=USERS[0][1]).get_caller_identity()["Arn"]
-show(who=who, refused=[deploy(*user) for user in USERS])
+root = client("sts").get_caller_identity()["Account"]
+show(who=who, root=root, refused=[deploy(*user) for user in USERS])
 "##;
 
 #[test]
@@ -451,6 +488,7 @@ fn a_policy_allows_what_it_names_and_nothing_else() {
     let told = boto(&aws, &format!("CHANGE, USERS = {change:?}, {}\n{DEPLOY}", users.collect::<Value>()));
 
     assert_eq!(told["who"], format!("arn:aws:iam::{}:user/deployer", aws.account()));
+    assert_eq!(told["root"], aws.account());
     let refused: Vec<BTreeMap<String, (u16, String, String)>> =
         serde_json::from_value(told["refused"].clone()).unwrap();
     let names = |refused: &BTreeMap<String, _>| refused.keys().cloned().collect::<Vec<String>>();
@@ -510,4 +548,101 @@ fn a_server_ends_when_the_test_does() {
     server.abandon();
     wait_for("ministack to leave", 10, || server.ended());
     assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+#[ignore = "needs root, moto and ministack: scripts/test runs it"]
+fn a_server_boots_with_what_it_was_made_with() {
+    let aws = Aws::booting();
+    let dir = tempfile::tempdir().unwrap();
+    let pair = |name: &str| {
+        let path = dir.path().join(name);
+        let made = Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"])
+            .arg(&path)
+            .status();
+        assert!(made.unwrap().success());
+        std::fs::read_to_string(path.with_extension("pub")).unwrap().trim().to_owned()
+    };
+    let (login, key_pair, host) = (pair("login"), pair("key_pair"), pair("host"));
+    let private = std::fs::read_to_string(dir.path().join("host")).unwrap();
+    let user_data = json!({
+        "ssh_deletekeys": true,
+        "ssh_keys": {"ed25519_private": private, "ed25519_public": host},
+        "users": [{"name": "ship", "sudo": "ALL=(ALL) NOPASSWD:ALL", "ssh_authorized_keys": [login]}],
+        "write_files": [{"path": "/etc/told", "content": "ä\n"}],
+    });
+    let user_data = format!("#cloud-config\n{user_data}\n");
+    let script = format!(
+        r##"
+ec2 = client("ec2")
+ec2.import_key_pair(KeyName="library", PublicKeyMaterial={key_pair:?}.encode())
+def address(instance):
+    return instances(ec2.describe_instances(InstanceIds=[instance]))[0].get("PublicIpAddress")
+made = ids(ec2.run_instances(**server(UserData=json.loads(sys.stdin.read()), KeyName="library")))[0]
+plain = ids(ec2.run_instances(**server(KeyName="library", UserData="#cloud-config\n")))[0]
+ec2.get_waiter("instance_running").wait(InstanceIds=[made, plain], WaiterConfig={{"Delay": 1, "MaxAttempts": 60}})
+allocated = ec2.allocate_address()
+own = address(made)
+ec2.associate_address(InstanceId=made, AllocationId=allocated["AllocationId"])
+show(made=made, plain=[plain, address(plain)], own=own, elastic=allocated["PublicIp"], now=address(made))
+"##
+    );
+    let told = boto_with(&aws, &script, &json!(user_data).to_string());
+    let text = |name: &str| told[name].as_str().unwrap().to_owned();
+    let server = aws.server(&text("made"));
+    assert_eq!(text("own"), server.host, "its address is the box's");
+    assert_eq!(told["now"], told["elastic"]);
+    let seed = server.exec("cat /var/lib/cloud/seed/nocloud/user-data");
+    assert_eq!(seed, user_data);
+
+    let known = dir.path().join("known_hosts");
+    let ssh = |user: &str, key: &str, address: &str, script: &str| {
+        let output = Command::new("ssh")
+            .args([
+                "-F",
+                "/dev/null",
+                "-o",
+                "BatchMode=yes",
+                "-o",
+                "IdentitiesOnly=yes",
+                "-o",
+                "ConnectTimeout=5",
+            ])
+            .args(["-o", "StrictHostKeyChecking=yes", "-o"])
+            .arg(format!("UserKnownHostsFile={}", known.display()))
+            .arg("-i")
+            .arg(dir.path().join(key))
+            .arg(format!("{user}@{address}"))
+            .arg(script)
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let (type_, rest) = host.split_once(' ').unwrap();
+    let host = format!("{type_} {}", rest.split(' ').next().unwrap());
+    for address in [text("own"), text("elastic")] {
+        std::fs::write(&known, format!("{address} {host}\n")).unwrap();
+        let mut said = String::new();
+        wait_for("the server to let its user in", 60, || {
+            said = ssh("ship", "login", &address, "cat /etc/told; hostname; sudo -n id -u");
+            !said.is_empty()
+        });
+        let lines: Vec<&str> = said.lines().collect();
+        assert!(lines[0] == "ä" && lines[1].starts_with("ip-") && lines[2] == "0", "{said}");
+    }
+
+    let plain = told["plain"][1].as_str().unwrap();
+    assert_eq!(aws.server(told["plain"][0].as_str().unwrap()).host, plain);
+    wait_for("the image's own user to be let in with the key pair", 60, || {
+        let scan = Command::new("ssh-keyscan").args(["-t", "ed25519", plain]).output().unwrap();
+        std::fs::write(&known, scan.stdout).unwrap();
+        ssh("admin", "key_pair", plain, "id -un").trim() == "admin"
+    });
+
+    boto(
+        &aws,
+        &format!("ec2 = client('ec2')\nec2.terminate_instances(InstanceIds=[{:?}])\nshow()", text("made")),
+    );
+    wait_for("the box to be gone", 30, || !server.is_running());
 }
