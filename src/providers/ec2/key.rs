@@ -38,12 +38,11 @@ impl Ec2 {
             return Ok(());
         }
         for pair in self.pairs(&wish.owner).await? {
-            let id = pair.key_pair_id().unwrap_or_default();
             if pair.public_key().is_some_and(|key| is_same(key, &wish.public_key)) {
-                found.key = Some(id.to_owned());
+                found.key = pair.key_pair_id().map(str::to_owned);
                 return Ok(());
             }
-            self.delete_key(id).await?;
+            self.delete_key(&pair).await?;
         }
         found.key = Some(once(&self.patience.looks, || self.key(wish), || self.import(wish)).await?);
         Ok(())
@@ -78,9 +77,10 @@ impl Ec2 {
     }
 
     /// Deletes a key pair.
-    pub(super) async fn delete_key(&self, id: &str) -> Result<(), CloudError> {
-        let call = self.writes(actions::DELETE_KEY_PAIR, format!("delete the key pair {id}"));
-        let answer = self.client.delete_key_pair().key_pair_id(id).send().await;
+    pub(super) async fn delete_key(&self, pair: &KeyPairInfo) -> Result<(), CloudError> {
+        let name = pair.key_name().unwrap_or_default();
+        let call = self.writes(actions::DELETE_KEY_PAIR, format!("delete the key pair {name}"));
+        let answer = self.client.delete_key_pair().key_name(name).send().await;
         match answer.map_err(|error| call.fail(&error)) {
             Err(error) if error.code() == Some("InvalidKeyPair.NotFound") => Ok(()),
             end => end.map(|_| ()),

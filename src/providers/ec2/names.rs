@@ -78,9 +78,9 @@ pub(super) fn server_token(owner: &Owner, region: &str, generation: u32) -> Stri
     sha256(format!("ship/{owner}/{region}/{generation}").as_bytes())
 }
 
-/// The same for the volume.
-pub(super) fn volume_token(owner: &Owner, region: &str, generation: u32) -> String {
-    sha256(format!("ship/{owner}/{region}/volume/{generation}").as_bytes())
+/// The same for the volume that is made for a server.
+pub(super) fn volume_token(owner: &Owner, server: &str, generation: u32) -> String {
+    sha256(format!("ship/{owner}/{server}/volume/{generation}").as_bytes())
 }
 
 #[cfg(test)]
@@ -99,7 +99,7 @@ mod tests {
         let others = [
             server_token(&owner(), "eu-central-1", 1),
             server_token(&owner(), "eu-west-1", 0),
-            volume_token(&owner(), "eu-central-1", 0),
+            volume_token(&owner(), "i-1", 0),
             server_token(&Owner { environment: "staging".into(), ..owner() }, "eu-central-1", 0),
         ];
         assert!(others.iter().all(|other| *other != token));
