@@ -81,8 +81,9 @@ impl Ec2 {
                 }
             }
             ThingKind::Key => {
-                if self.pairs(owner).await?.iter().any(|pair| pair.key_pair_id() == Some(id)) {
-                    self.delete_key(id).await?;
+                let pairs = self.pairs(owner).await?;
+                if let Some(pair) = pairs.iter().find(|pair| pair.key_pair_id() == Some(id)) {
+                    self.delete_key(pair).await?;
                 }
             }
             ThingKind::Tag => {}
