@@ -139,7 +139,6 @@ fn everything() -> Wish {
         volume_gb: Some(10),
         user: "deploy".into(),
         public_key: KEY.into(),
-        account_key: true,
     }
 }
 

@@ -50,6 +50,7 @@ fn settled(wish: &Wish) -> Found {
             id: "a".into(),
             ip: Ipv4Addr::new(203, 0, 113, 99),
             server: to.clone(),
+            tagged: true,
         }),
         volume: wish.volume_gb.map(|size_gb| Volume {
             id: "v".into(),

@@ -23,7 +23,6 @@ fn wish() -> Wish {
         volume_gb: None,
         user: String::new(),
         public_key: String::new(),
-        account_key: true,
     }
 }
 

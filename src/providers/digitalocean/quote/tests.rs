@@ -23,7 +23,6 @@ fn wish(region: &str, size: &str, image: &str) -> Wish {
         volume_gb: None,
         user: "deploy".into(),
         public_key: String::new(),
-        account_key: true,
     }
 }
 

@@ -24,7 +24,6 @@ fn wish() -> Wish {
         volume_gb: None,
         user: "deploy".into(),
         public_key: "ssh-ed25519 AAAA me@example.com".into(),
-        account_key: true,
     }
 }
 
