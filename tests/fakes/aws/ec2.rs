@@ -236,7 +236,9 @@ impl Ec2 {
 
     /// Something that can't be seen yet is asked for by name.
     fn look_for(&mut self, call: &Call) -> Result<(), Refusal> {
-        let named = call.parameters.iter().filter(|(name, _)| !name.starts_with("Filter."));
+        // A group may have the name of a key.
+        let names = |name: &str| !name.starts_with("Filter.") && name != "GroupName";
+        let named = call.parameters.iter().filter(|(name, _)| names(name));
         let missing = named.map(|(_, value)| value).find(|value| self.unseen.contains_key(*value));
         let Some(id) = missing.cloned() else { return Ok(()) };
         self.looked(&id);
