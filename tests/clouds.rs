@@ -168,3 +168,101 @@ fn an_impostor_at_the_new_address_is_told_nothing() {
     assert!(!log.contains("Accepted") && !log.contains("Failed"), "nobody tried to log in: {log}");
     assert_eq!(server.exec("ls -A /srv"), "");
 }
+
+#[cfg(feature = "aws")]
+mod ec2 {
+    use super::*;
+    use crate::boxes::TestBox;
+    use crate::fakes::aws::Aws;
+
+    const NAMES: &str = "domains: [library.example.com]\ndns: route53";
+
+    #[test]
+    #[ignore = "needs root, systemd-nspawn and moto: scripts/test runs it"]
+    fn from_an_empty_account_to_a_page_and_back() {
+        let cloud = Aws::booting_with_packages();
+        let zone = cloud.zone("example.com");
+        cloud.others(2, |_| vec![("ship".into(), "library/other".into())]);
+        let mut project = Project::elsewhere("{provider: ec2, region: eu-central-1}");
+        project.make_key();
+        let records = cloud.records_later(&zone);
+        let names = NameServer::start(move |name| {
+            let records = records();
+            let here = records.iter().filter(|record| record.name.trim_end_matches('.') == name);
+            here.flat_map(|record| &record.values).filter_map(|value| value.parse::<IpAddr>().ok()).collect()
+        });
+        for (name, value) in cloud.env() {
+            project.set(&name, value);
+        }
+        project.set("AWS_REGION", "eu-central-1");
+        project.set("SHIP_NAMESERVERS", names.address());
+        project.config(NAMES);
+
+        let plan = project.ship(&["plan"]).exits(2);
+        for text in
+            ["instance library", "security group", "elastic IP", "record library.example.com A", "nginx"]
+        {
+            assert!(plan.stdout.contains(text), "{text:?} in\n{}", plan.stdout);
+        }
+        assert!(cloud.writes().is_empty(), "a plan writes nothing");
+
+        project.up();
+        let page = || {
+            let record =
+                cloud.records(&zone).into_iter().find(|record| record.name == "library.example.com.");
+            let address = record.expect("a record").values[0].parse().unwrap();
+            let mut browser = Browser::named(address, "library.example.com").unwrap();
+            browser.request("GET", "/books/", "", b"").unwrap()
+        };
+        assert_eq!(page().status, 200);
+        let ours = |cloud: &Aws| {
+            let all = cloud.instances().into_iter();
+            all.filter(|instance| instance.tags.get("ship").is_some_and(|tag| tag == "library/default"))
+                .filter(|instance| instance.state != "terminated")
+                .collect::<Vec<_>>()
+        };
+        let instances = ours(&cloud);
+        assert_eq!(instances.len(), 1);
+        let tags = &instances[0].tags;
+        assert!(tags.contains_key("ship-host-key") && !tags.contains_key("ship-birth-key"), "{tags:?}");
+        let server = cloud.server(&instances[0].id);
+        assert!(
+            server.exec(LOGINS).starts_with(
+                "/etc/ssh/ship_host_ed25519_key\npermitrootlogin no\npasswordauthentication no\n"
+            )
+        );
+        let made = cloud.requests_for("RunInstances");
+        assert_eq!(made.len(), 1);
+        assert!(made[0].call.parameter("ClientToken").len() == 64);
+
+        cloud.forget_requests();
+        project.up().says("Nothing to change");
+        assert!(cloud.writes().is_empty(), "{:?}", cloud.writes());
+        project.ship(&["plan"]).exits(0);
+
+        let add =
+            "from catalog.models import Author; Author.objects.create(first_name='Kept', last_name='Safe')";
+        project.ship(&["manage", "shell", "-c", add]).exits(0);
+        project.ship(&["destroy", "--confirm", "library"]).exits(0);
+        assert_eq!(ours(&cloud).len(), 0);
+        assert_eq!(cloud.instances().iter().filter(|instance| instance.state == "running").count(), 2);
+        assert_eq!(cloud.records(&zone).len(), 0);
+        for (action, tag) in [("DescribeAddresses", "publicIp"), ("DescribeKeyPairs", "keyName")] {
+            assert_eq!(crate::fakes::aws::texts(&cloud.ec2(action, &[]), tag), [""; 0], "{action}");
+        }
+
+        // What was fetched before the server went is whole: it restores where ship has never been.
+        let folder =
+            std::fs::read_dir(project.dir.join(".ship/backups")).unwrap().next().unwrap().unwrap().path();
+        let fresh = TestBox::builder().packages(true).boot();
+        fresh.write("/tmp/database.dump", std::fs::read(folder.join("database.dump")).unwrap());
+        let rows = fresh.exec(
+            "cd /tmp; chmod 644 database.dump; systemctl start postgresql; \
+             until runuser -u postgres -- createuser library 2>/dev/null; do sleep 0.2; done; \
+             runuser -u postgres -- createdb -O library library; \
+             runuser -u postgres -- pg_restore --exit-on-error -d library database.dump; \
+             runuser -u postgres -- psql -Atd library -c \"select count(*) from catalog_author where first_name = 'Kept'\"",
+        );
+        assert_eq!(rows.trim(), "1");
+    }
+}

@@ -47,10 +47,10 @@ fn settled(wish: &Wish) -> Found {
         key: None,
         firewall: Some(Firewall { id: "f".into(), rules: wish.rules.clone(), applied: true }),
         address: wish.fixed_address.then(|| Address {
-            tagged: true,
             id: "a".into(),
             ip: Ipv4Addr::new(203, 0, 113, 99),
             server: to.clone(),
+            tagged: true,
         }),
         volume: wish.volume_gb.map(|size_gb| Volume {
             id: "v".into(),
@@ -155,9 +155,11 @@ fn drift_is_seen() {
         after(&wish, |found, _| found.firewall.as_mut().unwrap().applied = false),
         after(&wish, |found, _| found.firewall = None),
         after(&wish, |found, _| found.address.as_mut().unwrap().server = None),
+        after(&wish, |found, _| found.address.as_mut().unwrap().tagged = false),
         after(&wish, |found, _| found.address = None),
         after(&wish, |found, _| found.volume.as_mut().unwrap().server = None),
         after(&wish, |_, server| server.state = State::Stopped),
+        after(&wish, |_, server| server.state = State::Starting),
         after(&wish, |_, server| server.size = "s-2vcpu-2gb".into()),
         after(&wish, |_, server| server.settings.backups = true),
         after(&wish, |_, server| server.settings.ipv6 = false),
@@ -181,11 +183,15 @@ fn drift_is_seen() {
     --
     update reserved IP 203.0.113.99: does not lead to the droplet [AttachAddress]
     --
+    update reserved IP 203.0.113.99: has no tag that says whose it is [AttachAddress]
+    --
     create reserved IP library: so that the address stays when the server doesn't [AddAddress]
     --
     update volume ship.library.default: is not attached to the droplet [AttachVolume]
     --
     start library: is powered off [StartServer]
+    --
+    start library: is still starting [StartServer]
     --
     update droplet library: size s-2vcpu-2gb → s-1vcpu-1gb; it is powered off for a few minutes [Resize]
     --
@@ -193,6 +199,17 @@ fn drift_is_seen() {
     --
     update droplet library: an IPv6 address [Set(Ipv6)]
     ");
+}
+
+#[test]
+fn the_next_server_is_behind_the_firewall_from_the_start() {
+    let wish = droplet();
+    let mut found = settled(&wish);
+    found.server = None;
+    found.key = Some("k".into());
+    found.firewall.as_mut().unwrap().applied = false;
+    let acts: Vec<Act> = plan(&wish, &found, None, false).steps.into_iter().map(|step| step.act).collect();
+    assert_eq!(acts, [Act::SetFirewall, Act::CreateServer, Act::AttachAddress]);
 }
 
 #[test]

@@ -3,7 +3,11 @@
 use super::cloud::{Birth, Cloud, Progress};
 use super::digitalocean::DigitalOcean;
 use super::digitalocean::client::{Access, Waits};
+#[cfg(feature = "aws")]
+use super::ec2::Ec2;
 use super::error::CloudError;
+#[cfg(feature = "aws")]
+use crate::cloud::EC2;
 use crate::cloud::{Act, DIGITALOCEAN, Found, KeyHex, Owner, Quote, Server, Thing, Wish, Words};
 use crate::config::{self, Config};
 use crate::error::Failure;
@@ -12,6 +16,9 @@ use crate::error::Failure;
 pub enum AnyCloud {
     /// DigitalOcean.
     DigitalOcean(DigitalOcean),
+    /// EC2.
+    #[cfg(feature = "aws")]
+    Ec2(Ec2),
 }
 
 /// The cloud that the configuration names, if it names one, ready to be asked. Nothing is sent yet.
@@ -21,12 +28,16 @@ pub async fn cloud_of(config: &Config) -> Result<Option<AnyCloud>, Failure> {
             let access = Access::of(|name| std::env::var(name).ok())?;
             Ok(Some(AnyCloud::DigitalOcean(DigitalOcean::new(&access, Waits::default())?)))
         }
+        #[cfg(feature = "aws")]
+        config::Server::Ec2(server) => Ok(Some(AnyCloud::Ec2(Ec2::open(server.region.as_deref()).await?))),
+        #[cfg(not(feature = "aws"))]
         config::Server::Ec2(_) => Err(no_aws("`server.provider: ec2`")),
         config::Server::Ssh(_) | config::Server::Vagrant(_) => Ok(None),
     }
 }
 
 /// What a build without AWS says.
+#[cfg(not(feature = "aws"))]
 pub fn no_aws(wanted: &str) -> Failure {
     Failure::input(format!("{wanted} needs AWS, and this ship was built without it"))
         .hint("build it with its default features: `cargo install --path .`")
@@ -37,6 +48,8 @@ macro_rules! whichever {
     ($any:expr, $cloud:ident => $call:expr) => {
         match $any {
             AnyCloud::DigitalOcean($cloud) => $call,
+            #[cfg(feature = "aws")]
+            AnyCloud::Ec2($cloud) => $call,
         }
     };
 }
@@ -46,6 +59,8 @@ impl AnyCloud {
     pub fn words(&self) -> &'static Words {
         match self {
             AnyCloud::DigitalOcean(_) => &DIGITALOCEAN,
+            #[cfg(feature = "aws")]
+            AnyCloud::Ec2(_) => &EC2,
         }
     }
 }

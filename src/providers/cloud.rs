@@ -133,3 +133,59 @@ where
         attempt += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn unclear() -> CloudError {
+        CloudError::Unclear { cloud: "C", doing: "make it".into(), why: "the line is dead".into() }
+    }
+
+    fn refused() -> CloudError {
+        CloudError::Impossible { message: "no".into(), hints: Vec::new() }
+    }
+
+    /// Has `make` end one way and `find` another; says what came of it, how often each was called.
+    async fn tried(
+        made: Result<u8, CloudError>,
+        found: impl Fn(u32) -> Result<Option<u8>, CloudError>,
+    ) -> (Result<u8, CloudError>, u32, u32) {
+        let (makes, finds) = (Cell::new(0), Cell::new(0));
+        let looks = [Duration::ZERO; 2];
+        let find = || {
+            finds.set(finds.get() + 1);
+            std::future::ready(found(finds.get()))
+        };
+        let make = || {
+            makes.set(makes.get() + 1);
+            std::future::ready(made.clone())
+        };
+        let result = once(&looks, find, make).await;
+        (result, makes.get(), finds.get())
+    }
+
+    #[tokio::test]
+    async fn what_is_clear_is_not_asked_again() {
+        assert_eq!(tried(Ok(1), |_| panic!()).await, (Ok(1), 1, 0));
+        assert_eq!(tried(Err(refused()), |_| panic!()).await, (Err(refused()), 1, 0));
+    }
+
+    #[tokio::test]
+    async fn what_has_happened_is_found() {
+        assert_eq!(tried(Err(unclear()), |look| Ok((look == 2).then_some(2))).await, (Ok(2), 1, 2));
+        assert_eq!(tried(Err(unclear()), |look| Ok((look == 3).then_some(2))).await, (Ok(2), 2, 3));
+    }
+
+    #[tokio::test]
+    async fn a_doubt_that_stays_is_told() {
+        assert_eq!(tried(Err(unclear()), |_| Ok(None)).await, (Err(unclear()), 3, 6));
+        assert_eq!(
+            tried(Err(unclear()), |_| Err(refused())).await,
+            (Err(unclear()), 1, 1),
+            "and not the look's fault"
+        );
+    }
+}

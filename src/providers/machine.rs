@@ -140,10 +140,26 @@ impl<'p, C: Cloud> Machine<'p, C> {
             ui.step_done(&title, began.elapsed(), done.is_ok());
             done?;
         }
+        self.verify(ui).await
+    }
+
+    /// Compares again: the cloud's word counts, not what was asked of it. Its lists may be a little late.
+    async fn verify(&mut self, ui: &Ui) -> Result<(), Failure> {
+        const LATE_MS: [u64; 5] = [500, 1000, 2000, 4000, 8000];
         ui.working(&format!("looking at {}", self.wish.words.cloud));
-        // The cloud's word counts, not what was asked of it.
-        self.found = self.cloud.look(&self.wish).await?;
-        Ok(())
+        for wait_ms in LATE_MS {
+            self.found = self.cloud.look(&self.wish).await?;
+            self.compare(false);
+            if self.is_settled() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        }
+        let left: Vec<String> =
+            self.changes().map(|change| format!("{}: {}", change.title(), change.why)).collect();
+        Err(Failure::failed(format!("{} still differs after everything was done", self.wish.words.cloud))
+            .detail(left.join("\n"))
+            .hint("does somebody else change the same things? `ship up` tries again"))
     }
 
     fn birth(&self) -> Result<Birth, Failure> {

@@ -19,7 +19,9 @@ use crate::error::Failure;
 use crate::transport::{Prompt, Session};
 use crate::ui::Ui;
 
-pub use any::{AnyCloud, cloud_of, no_aws};
+#[cfg(not(feature = "aws"))]
+pub use any::no_aws;
+pub use any::{AnyCloud, cloud_of};
 
 /// What connecting to a server takes.
 #[derive(Debug, Clone)]

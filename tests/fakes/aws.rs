@@ -382,6 +382,12 @@ impl Aws {
         records
     }
 
+    /// A look at a zone's records for who answers questions about them on a thread of its own.
+    pub fn records_later(&self, zone: &str) -> impl Fn() -> Vec<RecordSet> + Send + use<> {
+        let (shared, zone) = (Arc::clone(&self.shared), zone.to_owned());
+        move || route53::records(&shared.ministack, &zone)
+    }
+
     /// Puts other people's servers into the account, each with the tags that `tags` gives for its number.
     pub fn others(&self, count: usize, tags: impl Fn(usize) -> Vec<(String, String)> + Sync) {
         let make = |n: usize| {

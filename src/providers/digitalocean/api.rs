@@ -2,10 +2,11 @@
 //!
 //! Invariant: an answer with less in it than usual (null, a list left out) is read as empty, never refused.
 
+use core::net::{Ipv4Addr, Ipv6Addr};
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use crate::cloud::{Address, Owner, Server, Settings, State, Volume};
 
@@ -14,6 +15,14 @@ use super::tags::{self, Mark};
 /// Reads null as nothing.
 pub fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
     Option::<T>::deserialize(from).map(Option::unwrap_or_default)
+}
+
+/// A body without its nulls, which the API does not take.
+pub fn filled(mut body: Value) -> Value {
+    if let Some(fields) = body.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    body
 }
 
 /// A droplet.
@@ -236,6 +245,9 @@ pub struct ReservedIp {
     /// The droplet it leads to.
     #[serde(default, deserialize_with = "nullable")]
     pub droplet: Holder,
+    /// The region outside of which it leads nowhere.
+    #[serde(default, deserialize_with = "nullable")]
+    pub region: Slug,
     /// Whether something is being done to it.
     #[serde(default, deserialize_with = "nullable")]
     pub locked: bool,

@@ -121,7 +121,7 @@ impl DigitalOcean {
         let mut found = Found {
             key: None,
             firewall: firewall.map(|firewall| firewall.firewall(owner, id)),
-            address: address_of(owner, id, &reserved, &tags),
+            address: address_of(wish, id, &reserved, &tags),
             volume: volume.map(|volume| volume.volume()),
             server,
         };
@@ -130,7 +130,9 @@ impl DigitalOcean {
             address.tagged = self.has_tag(&tags::mark(owner, &Mark::Address(address.ip))).await?;
         }
         // A server that stays needs no key of the account's.
-        if found.server.is_none() || !cloud::plan(wish, &found, None, false).replaces.is_empty() {
+        let stays = found.server.as_ref().is_some_and(|server| server.size == wish.size)
+            && cloud::plan(wish, &found, None, false).replaces.is_empty();
+        if !stays {
             found.key = self.key(&wish.public_key).await?;
         }
         Ok(found)
@@ -220,17 +222,24 @@ fn is_tagged(owner: &Owner, ip: Ipv4Addr, tags: &[String]) -> bool {
 /// address is not `tagged`, the next plan has a step for it, and whatever parts the address from its droplet
 /// (destroying that) makes the tag first. The other way round, an address ordered for the region and then tagged, would
 /// be nobody's between the two calls.
+///
+/// Where no address is wanted, one without the tag is the user's own: it is not ship's to give back. And one of another
+/// region can't come along.
 fn address_of(
-    owner: &Owner,
+    wish: &Wish,
     droplet: Option<&str>,
     reserved: &[ReservedIp],
     tags: &[String],
 ) -> Option<Address> {
+    let owner = &wish.owner;
     let ours = |reserved: &ReservedIp| droplet.is_some() && reserved.droplet().as_deref() == droplet;
     let mut addresses: Vec<(bool, Address)> = reserved
         .iter()
+        .filter(|reserved| {
+            ours(reserved) || wish.region.as_ref().is_none_or(|region| *region == reserved.region.slug)
+        })
         .map(|reserved| (!ours(reserved), reserved.address(is_tagged(owner, reserved.ip, tags))))
-        .filter(|(elsewhere, address)| !elsewhere || address.tagged)
+        .filter(|(elsewhere, address)| address.tagged || (!elsewhere && wish.fixed_address))
         .collect();
     addresses.sort_by_key(|(elsewhere, address)| (*elsewhere, address.ip));
     addresses.into_iter().map(|(_, address)| address).next()

@@ -44,26 +44,23 @@ fn judge(wish: &Wish, market: &Market) -> Result<Quote, CloudError> {
     standing(&market.account)?;
     let server = market.droplet.as_ref().map(|droplet| droplet.server(&wish.owner, &[]));
     let found = Found { server, ..Found::default() };
-    match &market.droplet {
-        // The droplet stays where it is and with what it has.
-        Some(droplet) if cloud::plan(wish, &found, None, false).replaces.is_empty() => {
-            at_region(size, &droplet.region.slug, &market.sizes)?;
-            if size.disk < droplet.disk {
-                return Err(CloudError::Impossible {
-                    message: format!(
-                        "`server.size`: {} has a disk of {} GiB, and the droplet's has {} GiB: disks can't shrink",
-                        size.slug, size.disk, droplet.disk
-                    ),
-                    hints: vec!["take a size with at least that, or another droplet".into()],
-                });
-            }
-        }
-        there => {
+    let stays =
+        market.droplet.as_ref().filter(|_| cloud::plan(wish, &found, None, false).replaces.is_empty());
+    let obstacle = stays.filter(|droplet| size.disk < droplet.disk).map(|droplet| {
+        format!(
+            "{} has a disk of {} GiB, and the droplet's of {} GiB can't shrink",
+            size.slug, size.disk, droplet.disk
+        )
+    });
+    match stays {
+        // It stays where it is and with what it has.
+        Some(droplet) if obstacle.is_none() => at_region(size, &droplet.region.slug, &market.sizes)?,
+        Some(_) | None => {
             let region = wish.region.as_deref().unwrap_or_default();
             at_region(size, region, &market.sizes)?;
             image(wish, region, size, market.image.as_ref())?;
             if let Some(limit) = market.account.droplet_limit
-                && there.is_none()
+                && market.droplet.is_none()
                 && market.droplets >= limit
             {
                 return Err(CloudError::Impossible {
@@ -80,7 +77,7 @@ fn judge(wish: &Wish, market: &Market) -> Result<Quote, CloudError> {
         memory_mb: size.memory,
         cores: size.vcpus,
         monthly: Some(format!("{:.2} USD", size.price_monthly)),
-        obstacle: None,
+        obstacle,
     })
 }
 

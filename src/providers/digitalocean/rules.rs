@@ -3,15 +3,15 @@
 //! Invariant: what the firewall lets in is read without loss, so that a rule added by hand shows as a difference; what
 //! ship does not compare (outbound rules, other droplets and tags behind the firewall) is written back as it was.
 
+use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::cloud::{Firewall, OtherTraffic, Owner, Rule, Traffic};
 
-use super::api::nullable;
+use super::api::{filled, nullable};
 use super::tags;
 
 /// A firewall.
@@ -61,16 +61,13 @@ impl FirewallInfo {
             tags.push(tags::owner(owner));
         }
         let outbound: Vec<Value> = self.outbound_rules.iter().map(written_back).collect();
-        let mut body = json!({
+        filled(json!({
             "name": self.name,
             "inbound_rules": inbound(rules),
             "outbound_rules": if outbound.is_empty() { outbound_everywhere() } else { outbound.into() },
             "tags": tags,
-        });
-        if !self.droplet_ids.is_empty() {
-            body["droplet_ids"] = json!(self.droplet_ids);
-        }
-        body
+            "droplet_ids": Some(&self.droplet_ids).filter(|ids| !ids.is_empty()),
+        }))
     }
 }
 
@@ -161,11 +158,7 @@ fn outbound_everywhere() -> Value {
 /// A rule. ICMP has no ports: DigitalOcean's description asks for some, its API has refused them (doctl#278), and its
 /// own clients leave them out.
 fn rule(protocol: &str, ports: Option<&str>, end: &str, target: Value) -> Value {
-    let mut rule = json!({"protocol": protocol, end: target});
-    if let Some(ports) = ports {
-        rule["ports"] = ports.into();
-    }
-    rule
+    filled(json!({"protocol": protocol, "ports": ports, end: target}))
 }
 
 /// An outbound rule as it may be sent. The API tells "all ports" as 0, which it has not always taken (api-v2#171).

@@ -6,7 +6,7 @@ use crate::cloud::{DIGITALOCEAN, Found, Owner, Server, Setting, State, Wish};
 use crate::providers::cloud::{Birth, Progress};
 use crate::providers::error::CloudError;
 
-use super::api::{Droplet, Ordered};
+use super::api::{Droplet, Ordered, filled};
 use super::client::Call;
 use super::tags::{self, Mark};
 use super::{DigitalOcean, Wait, scopes};
@@ -347,27 +347,20 @@ fn order(wish: &Wish, key: Option<&str>, birth: &Birth) -> Value {
         .chain(marks.iter().map(|mark| tags::mark(owner, mark)))
         .chain(wish.settings.labels.keys().cloned())
         .collect();
-    let mut order = json!({
+    filled(json!({
         "name": owner.host_name(),
+        "region": wish.region,
         "size": wish.size,
         "image": image(&wish.image),
+        "ssh_keys": key.map(|key| [number_or_text(key)]),
         "tags": tags,
         "monitoring": wish.monitoring,
         "ipv6": wish.settings.ipv6,
         "backups": wish.settings.backups,
+        "vpc_uuid": wish.network,
         "user_data": birth.user_data,
         "with_droplet_agent": false,
-    });
-    if let Some(region) = &wish.region {
-        order["region"] = json!(region);
-    }
-    if let Some(key) = key {
-        order["ssh_keys"] = json!([number_or_text(key)]);
-    }
-    if let Some(network) = &wish.network {
-        order["vpc_uuid"] = json!(network);
-    }
-    order
+    }))
 }
 
 /// DigitalOcean's name of an image.

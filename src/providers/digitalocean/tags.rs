@@ -3,7 +3,7 @@
 //! Invariant: a tag is the owner's when it is exactly `ship:APP:ENV` or goes on with a colon: `ship:blog` is not
 //! `ship:blog2`'s. Letters in tags have no case for DigitalOcean, and none here.
 
-use std::net::Ipv4Addr;
+use core::net::Ipv4Addr;
 
 use crate::cloud::{KeyHex, Owner};
 

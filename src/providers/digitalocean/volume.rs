@@ -7,13 +7,16 @@ use crate::cloud::{Found, Owner, Wish};
 use crate::providers::cloud::Progress;
 use crate::providers::error::CloudError;
 
-use super::api::VolumeInfo;
+use super::api::{VolumeInfo, filled};
 use super::client::Call;
 use super::tags;
 use super::{DigitalOcean, Wait};
 
 /// The most letters that a volume's name has.
 const LONGEST: usize = 64;
+
+/// What to do about a volume that another droplet has.
+const DETACH: &str = "unmount it there and detach it: https://cloud.digitalocean.com/volumes";
 
 /// What the owner's volume is called: the name is part of the path by which the system on the droplet finds it.
 pub(super) fn name(owner: &Owner) -> String {
@@ -39,18 +42,16 @@ impl DigitalOcean {
     ) -> Result<(), CloudError> {
         let owner = &wish.owner;
         let name = name(owner);
-        let mut body = json!({
+        let body = filled(json!({
             "name": name,
-            "size_gigabytes": wish.volume_gb.unwrap_or_default(),
+            "region": wish.region,
+            "size_gigabytes": wish.volume_gb,
             "description": format!("data of {owner}"),
             "tags": [tags::owner(owner)],
-        });
-        if let Some(region) = &wish.region {
-            body["region"] = json!(region);
-        }
+        }));
         let call = Call::post(&["volumes"], body, format!("create the volume {name}"));
-        let volume =
-            self.make(|| self.volume_of(wish), || self.client.call::<VolumeInfo>(&call, "volume")).await?;
+        let make = self.make(|| self.volume_of(wish), || self.client.call::<VolumeInfo>(&call, "volume"));
+        let volume = make.await.map_err(|error| not_ours(error, owner))?;
         found.volume = Some(volume.volume());
         self.attach_volume(wish, found, progress).await
     }
@@ -68,13 +69,10 @@ impl DigitalOcean {
             // Taking a disk from under a system that writes to it destroys data.
             return Err(CloudError::Impossible {
                 message: format!("the volume {name} is attached to another droplet (id {other})"),
-                hints: vec!["unmount it there and detach it: https://cloud.digitalocean.com/volumes".into()],
+                hints: vec![DETACH.into()],
             });
         }
-        let mut body = json!({"type": "attach", "droplet_id": number});
-        if let Some(region) = &wish.region {
-            body["region"] = json!(region);
-        }
+        let body = filled(json!({"type": "attach", "droplet_id": number, "region": wish.region}));
         let wait = Wait {
             limit: self.waits().droplet,
             shown: format!("waiting for the volume {name} to be attached"),
@@ -100,10 +98,7 @@ impl DigitalOcean {
     ) -> Result<(), CloudError> {
         let (Some(volume), Some(size)) = (&mut found.volume, wish.volume_gb) else { return Ok(()) };
         let name = name(&wish.owner);
-        let mut body = json!({"type": "resize", "size_gigabytes": size});
-        if let Some(region) = &wish.region {
-            body["region"] = json!(region);
-        }
+        let body = filled(json!({"type": "resize", "size_gigabytes": size, "region": wish.region}));
         let wait = Wait {
             limit: self.waits().droplet,
             shown: format!("waiting for the volume {name} to grow"),
@@ -133,27 +128,38 @@ impl DigitalOcean {
             late: format!("the volume {label} is still there"),
             progress,
         };
-        // A volume comes off a destroyed droplet some moments later.
-        let attached = || async {
+        // A volume comes off a destroyed droplet some moments later; off one that lives, only a person takes it.
+        let off = || async {
             let now = self.volume(id).await?;
+            for droplet in now.iter().flat_map(|now| &now.droplet_ids) {
+                if self.droplet(&droplet.to_string()).await?.is_some() {
+                    return Err(CloudError::Impossible {
+                        message: format!("the volume {label} is attached to a droplet (id {droplet})"),
+                        hints: vec![DETACH.into()],
+                    });
+                }
+            }
             Ok(now.is_none_or(|now| now.droplet_ids.is_empty()).then_some(()))
         };
-        match self.until(&wait, attached).await {
-            Err(CloudError::Late { .. }) => {
-                return Err(CloudError::Impossible {
-                    message: format!("the volume {label} is attached to a droplet"),
-                    hints: vec![
-                        "unmount it there and detach it: https://cloud.digitalocean.com/volumes".into(),
-                    ],
-                });
-            }
-            result => result?,
-        }
+        self.until(&wait, off).await?;
         let call = Call::delete(&["volumes", id], format!("delete the volume {label}"));
         self.in_turn(&wait, || self.client.delete(&call)).await?;
         let gone = || async { Ok(self.volume(id).await?.is_none().then_some(())) };
         self.until(&wait, gone).await
     }
+}
+
+/// A volume that has the name and was not found has no tag of the owner's.
+fn not_ours(mut error: CloudError, owner: &Owner) -> CloudError {
+    if let CloudError::Refused { code, hints, .. } = &mut error
+        && code.eq_ignore_ascii_case("conflict")
+    {
+        let tag = tags::owner(owner);
+        hints.push(format!(
+            "a volume of this name is there without the tag {tag}: rename it, or give it that tag"
+        ));
+    }
+    error
 }
 
 fn gone(name: &str) -> CloudError {

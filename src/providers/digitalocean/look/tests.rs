@@ -6,6 +6,26 @@ fn library() -> Owner {
     Owner { app: "library".into(), environment: "default".into() }
 }
 
+fn wish() -> Wish {
+    Wish {
+        owner: library(),
+        words: cloud::DIGITALOCEAN,
+        region: Some("fra1".into()),
+        size: String::new(),
+        image: String::new(),
+        disk_gb: None,
+        network: None,
+        subnet: None,
+        monitoring: true,
+        settings: cloud::Settings::default(),
+        rules: std::collections::BTreeSet::new(),
+        fixed_address: true,
+        volume_gb: None,
+        user: String::new(),
+        public_key: String::new(),
+    }
+}
+
 fn droplet(id: i64, ip: &str) -> Droplet {
     serde_json::from_value(json!({
         "id": id, "name": "library", "region": {"slug": "fra1"},
@@ -15,7 +35,8 @@ fn droplet(id: i64, ip: &str) -> Droplet {
 }
 
 fn reserved(ip: &str, droplet: Option<i64>) -> ReservedIp {
-    serde_json::from_value(json!({"ip": ip, "droplet": droplet.map(|id| json!({"id": id}))})).unwrap()
+    let droplet = droplet.map(|id| json!({"id": id}));
+    serde_json::from_value(json!({"ip": ip, "droplet": droplet, "region": {"slug": "fra1"}})).unwrap()
 }
 
 #[test]
@@ -37,11 +58,12 @@ fn an_address_is_known_by_its_droplet_or_its_tag() {
         reserved("203.0.113.7", Some(17)),
         reserved("203.0.113.6", None),
     ];
-    let of = |droplet, tags: &[&str]| {
+    let seen = |wish: &Wish, droplet, tags: &[&str]| {
         let tags: Vec<String> = tags.iter().map(|tag| format!("ship:library:default:ip:{tag}")).collect();
-        address_of(&library(), droplet, &all, &tags)
+        address_of(wish, droplet, &all, &tags)
             .map(|address| (address.ip.to_string(), address.server, address.tagged))
     };
+    let of = |droplet, tags: &[&str]| seen(&wish(), droplet, tags);
     assert_eq!(of(None, &[]), None, "those of others are theirs");
     assert_eq!(of(Some("17"), &[]), Some(("203.0.113.7".into(), Some("17".into()), false)));
     assert_eq!(of(Some("17"), &["203-0-113-7"]), Some(("203.0.113.7".into(), Some("17".into()), true)));
@@ -62,6 +84,12 @@ fn an_address_is_known_by_its_droplet_or_its_tag() {
         "led away by hand"
     );
     assert_eq!(of(None, &["203-0-113-99"]), None, "given back already");
+
+    let unwanted = Wish { fixed_address: false, ..wish() };
+    assert_eq!(seen(&unwanted, Some("17"), &[]), None, "put there by hand");
+    assert!(seen(&unwanted, Some("17"), &["203-0-113-7"]).is_some(), "put there by ship");
+    let elsewhere = Wish { region: Some("ams3".into()), ..wish() };
+    assert_eq!(seen(&elsewhere, None, &["203-0-113-9"]), None, "it can't come along");
 }
 
 #[test]

@@ -131,11 +131,19 @@ fn what_can_not_be_had_is_said_with_what_can() {
 #[test]
 fn another_size_needs_neither_image_nor_a_further_droplet() {
     let there = Market { droplets: 10, image: None, droplet: droplet("debian-12", 25), ..market() };
-    assert!(judge(&wish("fra1", "s-1vcpu-2gb", "debian-12"), &there).is_ok());
-    insta::assert_snapshot!(refusal(&wish("fra1", "s-1vcpu-512mb-10gb", "debian-12"), &there), @r#"
-        error: `server.size`: s-1vcpu-512mb-10gb has a disk of 10 GiB, and the droplet's has 25 GiB: disks can't shrink
-        hint: take a size with at least that, or another droplet
-        "#);
+    assert_eq!(judge(&wish("fra1", "s-1vcpu-2gb", "debian-12"), &there).unwrap().obstacle, None);
+}
+
+#[test]
+fn a_smaller_disk_takes_another_droplet() {
+    let there = Market { droplets: 10, droplet: droplet("debian-12", 80), ..market() };
+    let quote = judge(&wish("fra1", "s-1vcpu-2gb", "debian-12"), &there).unwrap();
+    assert_eq!(
+        quote.obstacle.as_deref(),
+        Some("s-1vcpu-2gb has a disk of 50 GiB, and the droplet's of 80 GiB can't shrink")
+    );
+    let there = Market { image: None, ..there };
+    assert!(refusal(&wish("fra1", "s-1vcpu-2gb", "debian-12"), &there).contains("is no image"));
 }
 
 #[test]
