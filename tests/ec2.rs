@@ -202,6 +202,33 @@ fn census(aws: &Aws) -> BTreeMap<&'static str, BTreeSet<String>> {
     ])
 }
 
+/// A VPC with a subnet that nothing leads to.
+fn private_vpc(aws: &Aws) -> (String, String) {
+    let vpc = first(&aws.ec2("CreateVpc", &[("CidrBlock", "10.9.0.0/16")]), "vpcId");
+    let make = [("VpcId", vpc.as_str()), ("CidrBlock", "10.9.1.0/24"), ("AvailabilityZone", "eu-central-1b")];
+    let subnet = first(&aws.ec2("CreateSubnet", &make), "subnetId");
+    (vpc, subnet)
+}
+
+fn lead_to_the_internet(aws: &Aws, vpc: &str, subnet: &str) {
+    let gateway = first(&aws.ec2("CreateInternetGateway", &[]), "internetGatewayId");
+    aws.ec2("AttachInternetGateway", &[("InternetGatewayId", &gateway), ("VpcId", vpc)]);
+    let table = first(&aws.ec2("CreateRouteTable", &[("VpcId", vpc)]), "routeTableId");
+    let route = [("DestinationCidrBlock", "0.0.0.0/0"), ("GatewayId", gateway.as_str())];
+    aws.ec2("CreateRoute", &[&[("RouteTableId", table.as_str())], &route[..]].concat());
+    aws.ec2("AssociateRouteTable", &[("RouteTableId", &table), ("SubnetId", subnet)]);
+}
+
+fn public_vpc(aws: &Aws) -> (String, String) {
+    let (vpc, subnet) = private_vpc(aws);
+    lead_to_the_internet(aws, &vpc, &subnet);
+    (vpc, subnet)
+}
+
+fn first(answer: &str, name: &str) -> String {
+    texts(answer, name).into_iter().next().unwrap()
+}
+
 /// Exactly one of everything.
 #[track_caller]
 fn assert_one_of_each(aws: &Aws) {
