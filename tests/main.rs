@@ -9,6 +9,8 @@ mod bytes;
 mod clouds;
 mod digitalocean;
 mod dns;
+#[cfg(feature = "aws")]
+mod ec2;
 mod facts;
 mod fakes;
 mod faults;
