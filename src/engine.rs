@@ -418,6 +418,13 @@ pub struct Outcome {
     pub live: Option<u32>,
 }
 
+impl Outcome {
+    /// Whether the site is there for the first time: the moment to speak of its names.
+    pub fn is_news(&self) -> bool {
+        self.changes > 0 && self.live == Some(1)
+    }
+}
+
 /// Probes until no other apply runs, following the one that does.
 async fn settled(
     session: &Session,
