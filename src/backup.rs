@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
+use crate::cloud::Owner;
 use crate::config::{Config, Database};
 use crate::error::Failure;
 use crate::human::bytes;
@@ -46,10 +47,7 @@ const NOTHING: i32 = 44;
 
 /// Fetches a copy into a new folder under `.ship/backups`.
 pub async fn fetch(session: &Session, project: &Path, config: &Config, ui: &Ui) -> Result<Copy, Failure> {
-    let name = match &config.environment {
-        Some(environment) => format!("{}-{environment}", config.app),
-        None => config.app.clone(),
-    };
+    let name = Owner::of(config).host_name();
     let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
     let folder = project.join(".ship/backups").join(format!("{name}-{stamp}"));
     std::fs::create_dir_all(&folder)

@@ -248,6 +248,15 @@ impl Ui {
         }
     }
 
+    /// Does one step of this computer's own, shown from its start to its end.
+    pub async fn step<T, E>(&self, title: &str, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let began = Instant::now();
+        self.step_start(title);
+        let done = work.await;
+        self.step_done(title, began.elapsed(), done.is_ok());
+        done
+    }
+
     /// Shows a plan before it is applied.
     pub fn plan(&self, plan: &Plan, diffs: bool) {
         self.idle();

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
 
 use serde_json::json;
 
@@ -14,7 +13,7 @@ use crate::cloud::{Owner, Thing, ThingKind, Words};
 use crate::config::Server;
 use crate::error::Failure;
 use crate::providers::cloud::Cloud;
-use crate::providers::{self, machine, vagrant};
+use crate::providers::{self, vagrant};
 use crate::ui::Ui;
 
 use super::Workspace;
@@ -71,23 +70,14 @@ async fn in_cloud<C: Cloud>(
     agree(&owner.host_name(), args, ui)?;
     let server = things.iter().any(|thing| thing.kind == ThingKind::Server);
     if server && !args.no_backup {
-        let (session, _) = machine::connect(&workspace.place(false), cloud, ui).await.map_err(|failure| {
-            failure.hint("`ship destroy --no-backup` removes the server without a last copy of its data")
-        })?;
-        let saved = backup::fetch(&session, &workspace.folder, &workspace.config, ui).await?;
-        session.close().await;
-        ui.note(&format!("saved: {}", saved.text()));
+        save(workspace, ui).await?;
     }
     // First, so that nobody is led to an address that is somebody else's tomorrow.
     names.remove(ui).await?;
     for thing in &things {
         let title = format!("remove {}", describe(thing, words));
-        let began = Instant::now();
-        ui.step_start(&title);
         let progress = |text: &str| ui.step_output(text);
-        let done = cloud.remove(&owner, thing, &progress).await;
-        ui.step_done(&title, began.elapsed(), done.is_ok());
-        done?;
+        ui.step(&title, cloud.remove(&owner, thing, &progress)).await?;
     }
     let labels: Vec<String> = things.iter().map(|thing| describe(thing, words)).collect();
     ui.done(&format!("{owner} is gone from {}", words.cloud), &json!({"destroyed": labels}));

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::dns::any::{AnyDns, dns_of};
@@ -63,11 +63,7 @@ impl Names {
             return Ok(());
         }
         const TITLE: &str = "lower the records' TTL";
-        let began = Instant::now();
-        ui.step_start(TITLE);
-        let done = converge::lower_ttl(host, plan, &|text: &str| ui.step_output(text)).await;
-        ui.step_done(TITLE, began.elapsed(), done.is_ok());
-        done?;
+        ui.step(TITLE, converge::lower_ttl(host, plan, &|text: &str| ui.step_output(text))).await?;
         Ok(())
     }
 
@@ -80,11 +76,7 @@ impl Names {
         // What was surveyed before the server was there knew no addresses.
         let mut plan = converge::survey(host, config, target).await?;
         const TITLE: &str = "change the DNS records";
-        let began = Instant::now();
-        ui.step_start(TITLE);
-        let done = converge::apply(host, &mut plan, &|text: &str| ui.step_output(text)).await;
-        ui.step_done(TITLE, began.elapsed(), done.is_ok());
-        done?;
+        ui.step(TITLE, converge::apply(host, &mut plan, &|text: &str| ui.step_output(text))).await?;
         self.plan = Some(plan);
         self.changed = true;
         Ok(())

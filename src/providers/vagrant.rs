@@ -12,6 +12,7 @@ use minijinja::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
+use crate::cloud::Owner;
 use crate::config::{VagrantProvider, VagrantServer};
 use crate::error::{Exit, Failure};
 use crate::transport::{Endpoint, HostKeyPolicy, Prompt, Session};
@@ -120,10 +121,7 @@ fn folder(place: &Place<'_>) -> PathBuf {
 }
 
 fn machine_name(place: &Place<'_>) -> String {
-    match &place.config.environment {
-        Some(environment) => format!("{}-{environment}", place.config.app),
-        None => place.config.app.clone(),
-    }
+    Owner::of(place.config).host_name()
 }
 
 fn no_vagrant() -> Failure {
