@@ -125,6 +125,12 @@ pub fn launch_script(launch: &Launch) -> Script {
         .line("ls -1t \"$applies\" | tail -n +21 | while IFS= read -r old; do")
         .line("  systemctl is-active --quiet \"ship-$app-$old.service\" || rm -rf \"$applies/$old\"")
         .line("done")
+        // What a power loss left behind: steps and files, secrets among them.
+        .line("for old in \"$applies\"/*/; do")
+        .line("  [ -d \"$old/steps\" ] || continue")
+        .line("  systemctl is-active --quiet \"ship-$app-$(basename \"$old\").service\" ||")
+        .line("    ( cd \"$old\" && rm -rf steps data before upload upload.part upload.failed )")
+        .line("done")
         .line("mkdir \"$apply\"")
         .line(&format!("head -c {} | tar -xzf - -C \"$apply\" --no-same-owner", launch.bundle_bytes))
         .line(": >\"$apply/journal\"")

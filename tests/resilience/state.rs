@@ -2,7 +2,7 @@
 //!
 //! Left out, because it differs between two undisturbed deploys as well: the keys and passwords that a server makes for
 //! itself, times (of files, in logs, in `releases.jsonl`, in compiled Python, which records its source's), host
-//! keys and the machine's identity, apt's and uv's caches, journals; and the number of a release, which says how
+//! keys and the machine's identity, its address in `ship.yml`, apt's and uv's caches, journals; and the number of a release, which says how
 //! often somebody tried.
 
 use crate::boxes::TestBox;
@@ -25,7 +25,7 @@ cd /srv/library
 find . -maxdepth 2 ! -path './static/*' ! -path './shared/media/*' -printf 'srv %p %y %m %u:%g %l\n'
 cd /srv/library/current/
 find . ! -name '*.pyc' ! -name __pycache__ ! -path './catalog/migrations/*' -printf 'release %p %y %m %u:%g %l\n'
-find . -type f ! -name '*.pyc' ! -path './catalog/migrations/*' ! -name marker.html -print0 | digest
+find . -type f ! -name '*.pyc' ! -path './catalog/migrations/*' ! -name marker.html ! -path ./ship.yml -print0 | digest
 cd /srv/library/static && find . -type f -print0 | digest
 cd /srv/library/venvs && find . ! -name '*.pyc' ! -name __pycache__ -printf 'venv %p %y %m %u:%g %l\n'
 find . -type f ! -name '*.pyc' -print0 | digest
