@@ -313,15 +313,19 @@ pub fn cause(lines: &[String]) -> Option<String> {
 /// A step's script that waits for the upload, for the release that needs it.
 pub fn wait_for_upload() -> Script {
     Script::from_text(
-        r#"until [ -e upload ]; do
+        r#"seen=- changed=0
+until [ -e upload ]; do
   if [ -e upload.failed ]; then
     echo "the upload failed: $(cat upload.failed)"
     exit 74
   fi
   if [ -e stop ]; then exit 77; fi
-  # The folder stands for an upload that has not even begun.
-  seen=$(stat -c %Y upload.part 2>/dev/null || stat -c %Y .)
-  if [ $(($(date +%s) - seen)) -gt 30 ]; then
+  # By the time since boot, which never leaps.
+  read -r now _ </proc/uptime
+  now=${now%.*}
+  size=$(stat -c %s upload.part 2>/dev/null || true)
+  if [ "$size" != "$seen" ]; then seen=$size changed=$now; fi
+  if [ $((now - changed)) -gt 30 ]; then
     echo 'the upload stopped half-way: the connection to the laptop is gone'
     exit 74
   fi

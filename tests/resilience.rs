@@ -6,6 +6,7 @@
 mod interruption;
 mod load;
 mod locks;
+mod odd;
 mod releases;
 mod state;
 
