@@ -296,7 +296,12 @@ fn release_failure(error: ReleaseError) -> Failure {
         }
         error @ ReleaseError::Python { .. } => Failure::input(error.to_string())
             .hint("ask for the version that the server has, or take an image that has the one you want"),
-        error @ ReleaseError::NoSpace { .. } => Failure::failed(error.to_string()).hint(FULL_HINT),
+        error @ ReleaseError::NoSpace { .. } => {
+            Failure::failed(error.to_string()).hint("nothing was changed").hint(FULL_HINT)
+        }
+        error @ ReleaseError::NoInodes { .. } => Failure::failed(error.to_string())
+            .hint("nothing was changed")
+            .hint("look where they are with `ship ssh -- du -x --inodes -d 3 / | sort -n | tail`"),
     }
 }
 
