@@ -31,9 +31,6 @@ const PORT: u16 = 8000;
 /// What helps against a full disk.
 const FULL_HINT: &str = "look what fills it with `ship ssh -- df -h` and `ship ssh -- du -xsh /var/* /srv/*`";
 
-/// How long a new release may take to load, in seconds.
-const START_TIMEOUT_S: u32 = 120;
-
 /// Everything known before the server is asked.
 pub struct Desired {
     config: Config,
@@ -100,7 +97,8 @@ impl Desired {
         // Packages of the second half join the one transaction of the first.
         let mut changes = resources::package::merge(changes, &facts.broken_packages);
         if let Some(release) = &release {
-            changes.extend(release::finish(&context, facts, release).map_err(release_failure)?);
+            let finish = release::finish(&context, facts, release, &changes).map_err(release_failure)?;
+            changes.extend(finish);
         }
         Ok(Planned { plan: Plan { changes }, release })
     }
@@ -159,9 +157,7 @@ impl Desired {
         let workers: Vec<Value> = config
             .workers
             .iter()
-            .map(|(name, command)| {
-                Value::from_pairs([("name", name.as_str()), ("command", command.as_str())])
-            })
+            .map(|(name, worker)| release::worker_item(name, worker))
             .collect();
         Vars::from([
             ("app".into(), text(app)),
@@ -181,7 +177,7 @@ impl Desired {
             ("plain_env".into(), Value::from(self.plain_env())),
             ("web_workers".into(), Value::from(config.web.workers.unwrap_or(0))),
             ("timeout_s".into(), Value::from(config.web.timeout_s)),
-            ("start_timeout_s".into(), Value::from(START_TIMEOUT_S)),
+            ("start_timeout_s".into(), Value::from(config.web.boot_timeout_s)),
             ("max_upload_mb".into(), Value::from(config.web.max_upload_mb)),
             ("workers".into(), Value::from(workers)),
             ("volume_device".into(), Value::from(self.volume.clone())),

@@ -70,10 +70,10 @@ fn the_smallest_file_gets_every_default() {
                 settings: "library.settings".into(),
                 wsgi: "library.wsgi".into(),
                 requirements: vec!["requirements.txt".into()],
-                health: "/".into(),
+                health: Health { path: "/".into(), timeout_s: 10, guessed: true },
             },
             database: Database::Postgres,
-            web: Web { workers: None, timeout_s: 30, max_upload_mb: 20 },
+            web: Web { workers: None, timeout_s: 30, boot_timeout_s: 120, max_upload_mb: 20 },
             workers: BTreeMap::new(),
             env: BTreeMap::new(),
             secrets: vec![],
@@ -141,11 +141,12 @@ fn everything_written_counts() {
             settings: "library.settings_prod".into(),
             wsgi: "library.wsgi:application".into(),
             requirements: vec!["requirements.txt".into(), "deploy/extra.txt".into()],
-            health: "/health/?a=1".into(),
+            health: Health { path: "/health/?a=1".into(), timeout_s: 10, guessed: false },
         }
     );
-    assert_eq!(config.web, Web { workers: Some(3), timeout_s: 60, max_upload_mb: 100 });
-    assert_eq!(config.workers, BTreeMap::from([("worker".into(), "celery -A library worker".into())]));
+    assert_eq!(config.web, Web { workers: Some(3), timeout_s: 60, boot_timeout_s: 120, max_upload_mb: 100 });
+    let worker = Worker { command: "celery -A library worker".into(), settle_s: 5, stop_timeout_s: 300 };
+    assert_eq!(config.workers, BTreeMap::from([("worker".into(), worker)]));
     let env: Vec<(&str, &str)> = config.env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     assert_eq!(
         env,

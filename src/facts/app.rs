@@ -97,6 +97,21 @@ pub struct Build {
     pub recipe: Option<String>,
     /// Django's answer about itself, one line of JSON.
     pub answer: Option<String>,
+    /// What it was made from, and by whom: of a release that never came to be recorded, too.
+    pub record: Option<Record>,
+    /// Why it isn't live, if it failed.
+    pub failed: Option<Failed>,
+}
+
+/// A release that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// Whether it ran for visitors and was taken back; otherwise it failed before.
+    pub bad: bool,
+    /// When, RFC 3339, by the server's clock.
+    pub at: String,
+    /// What failed and why, one line.
+    pub reason: String,
 }
 
 impl App {
@@ -129,7 +144,7 @@ if [ -e lock ] && ! flock -n -s lock true; then printf 'applying\t%s\n' "$(cat a
 [ ! -e pending ] || sed 's/^/pending\t/' pending
 tail -n 200 releases.jsonl 2>/dev/null | sed 's/^/release\t/'
 cd releases 2>/dev/null && {
-  grep -s '' v*/tree v*/venv v*/config v*/recipe v*/answer.json | sed 's/^/build\t/'
+  grep -s '' v*/tree v*/venv v*/config v*/recipe v*/answer.json v*/record v*/failed | sed 's/^/build\t/'
   newest=; for n in $(ls -d v* 2>/dev/null | sed 's/^v//' | sort -rn); do
     if [ -e "v$n/tree" ]; then newest=v$n; break; fi
   done
@@ -224,6 +239,15 @@ fn parse_build(builds: &mut BTreeMap<u32, Build>, value: &str) -> Option<()> {
         "venv" => build.venv = Some(content.into()),
         "recipe" => build.recipe = Some(content.into()),
         "answer.json" => build.answer = Some(content.into()),
+        "record" => build.record = serde_json::from_str(content).ok(),
+        "failed" => {
+            let mut fields = content.splitn(3, '\t');
+            build.failed = Some(Failed {
+                bad: fields.next() == Some("bad"),
+                at: fields.next().unwrap_or_default().into(),
+                reason: fields.next().unwrap_or_default().into(),
+            });
+        }
         "config" => {
             let (digest, name) = content.split_once("  ")?;
             build.config.insert(name.into(), digest.into());

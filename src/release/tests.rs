@@ -115,6 +115,7 @@ impl Case {
             config: parts.clone(),
             recipe: Some(recipe(&self.context(), &self.facts).unwrap()),
             answer: Some(Layout::usual().line()),
+            ..Build::default()
         };
         self.facts.app.builds.insert(1, build);
         self.facts.app.current = Some(1);
@@ -271,7 +272,7 @@ fn packages_that_a_server_needs_are_added_once() {
 fn the_switch_starts_the_new_before_it_stops_the_old() {
     let case = Case::new("processes: {worker: python manage.py work}").deployed();
     let release = Release { number: 2, upload: None };
-    let changes = finish(&case.context(), &case.facts, &release).unwrap();
+    let changes = finish(&case.context(), &case.facts, &release, &[]).unwrap();
     let switch = changes.iter().find(|change| change.id.name == "switch to v2").unwrap();
     let crate::plan::Step::Run(script) = &switch.steps[0] else { panic!("not a script") };
     insta::assert_snapshot!(script.text(), @r#"
