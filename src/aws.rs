@@ -191,7 +191,7 @@ fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dy
 
 /// The words of an error and its causes, without those that say nothing.
 fn chain(error: &(dyn Error + 'static)) -> String {
-    const EMPTY: [&str; 8] = [
+    const EMPTY: [&str; 9] = [
         "dispatch failure",
         "response error",
         "request has timed out",
@@ -200,6 +200,7 @@ fn chain(error: &(dyn Error + 'static)) -> String {
         "timeout",
         "unhandled error",
         "failed to construct request",
+        "an error occurred while loading credentials",
     ];
     let mut words: Vec<String> = Vec::new();
     for source in sources(error) {

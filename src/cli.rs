@@ -126,6 +126,9 @@ pub struct Up {
     /// Make another server where the one there is can't be changed in place, and move the data to it
     #[arg(long)]
     pub replace: bool,
+    /// Fail at once while somebody else's deploy is running, rather than follow it and go on
+    #[arg(long)]
+    pub no_wait: bool,
     /// With `dns: none`: wait until the records that you set are there
     #[arg(long)]
     pub wait_dns: bool,

@@ -194,8 +194,6 @@ pub struct Wish {
     pub user: String,
     /// That user's public key, an `authorized_keys` line.
     pub public_key: String,
-    /// Whether the account is given that key, too: EC2 takes Ed25519 and RSA keys only.
-    pub account_key: bool,
 }
 
 impl Wish {
@@ -206,6 +204,11 @@ impl Wish {
             Place::Ec2(instance) => Some(Self::instance(config, instance, public_key)),
             Place::Ssh(_) | Place::Vagrant(_) => None,
         }
+    }
+
+    /// Whether the account is given the public key, too: EC2 takes Ed25519 and RSA keys only.
+    pub fn shares_key(&self) -> bool {
+        self.words != EC2 || ["ssh-ed25519 ", "ssh-rsa "].iter().any(|kind| self.public_key.starts_with(kind))
     }
 
     fn droplet(config: &Config, droplet: &DigitalOceanServer, public_key: &str) -> Self {
@@ -235,7 +238,6 @@ impl Wish {
                 labels: instance.tags.clone(),
                 ..Settings::default()
             },
-            account_key: ["ssh-ed25519 ", "ssh-rsa "].iter().any(|kind| public_key.starts_with(kind)),
             ..Self::common(config, &instance.common, public_key, EC2)
         }
     }
@@ -257,7 +259,6 @@ impl Wish {
             volume_gb: server.volume_gb,
             user: server.user.clone(),
             public_key: public_key.into(),
-            account_key: true,
         }
     }
 }
@@ -471,7 +472,7 @@ pub fn plan(wish: &Wish, found: &Found, quote: Option<&Quote>, replace: bool) ->
         change.diff = diff;
         steps.push(Step { change, act });
     };
-    if wish.account_key && found.key.is_none() && server.is_none() {
+    if wish.shares_key() && found.key.is_none() && server.is_none() {
         let comment = wish.public_key.split_whitespace().nth(2).unwrap_or("your public key");
         step(words.key, comment, Action::Create, "the account doesn't have it".into(), None, Act::AddKey);
     }
@@ -740,4 +741,4 @@ pub fn leftovers(things: &[Thing]) -> Vec<(&Thing, String)> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

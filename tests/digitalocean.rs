@@ -2,11 +2,13 @@
 //!
 //! Nothing boots here; what a droplet does with its user-data is the business of tests that need boxes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use ship::cloud::{self, Act, DIGITALOCEAN, Found, Owner, Rule, Settings, Step, Traffic, Wish};
+use ship::cloud::{self, Act, Found, Owner, Rule, Settings, Step, Traffic, Wish};
+use ship::config::{Defaults, load};
 use ship::error::Failure;
+use ship::project::{Tree, detect};
 use ship::providers::cloud::{Birth, Cloud};
 use ship::providers::digitalocean::DigitalOcean;
 use ship::providers::digitalocean::client::{Access, Waits};
@@ -14,7 +16,7 @@ use ship::providers::digitalocean::scopes::{self, Feature};
 use ship::providers::error::CloudError;
 use ship::shell::Secret;
 
-use crate::fakes::digitalocean::{DigitalOcean as Fake, Fault, Status};
+use crate::fakes::digitalocean::{DigitalOcean as Fake, Fault, Status, proof};
 
 mod dns;
 mod faults;
@@ -49,8 +51,12 @@ struct Run {
 
 impl Run {
     fn with(fake: &Fake, token: &str, waits: Waits) -> Self {
+        Self::at(&fake.url(), token, waits)
+    }
+
+    fn at(url: &str, token: &str, waits: Waits) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let access = Access::new(&fake.url(), Secret::new(token)).unwrap();
+        let access = Access::new(url, Secret::new(token)).unwrap();
         Self { runtime, account: DigitalOcean::new(&access, waits).unwrap() }
     }
 
@@ -116,35 +122,14 @@ fn birth() -> Birth {
 
 /// Everything that there is to wish for.
 fn everything() -> Wish {
-    let anywhere = |traffic| ["0.0.0.0/0", "::/0"].map(|source| Rule::new(traffic, source));
-    let rules = [Traffic::Tcp(80), Traffic::Tcp(443), Traffic::Icmp].into_iter().flat_map(anywhere);
-    Wish {
-        owner: owner(),
-        words: DIGITALOCEAN,
-        region: Some("fra1".into()),
-        size: "s-1vcpu-1gb".into(),
-        image: "debian-12".into(),
-        disk_gb: None,
-        network: None,
-        subnet: None,
-        monitoring: true,
-        settings: Settings {
-            ipv6: true,
-            labels: labels(&["web", "blue"]),
-            project: Some("shop".into()),
-            ..Settings::default()
-        },
-        rules: rules.chain([Rule::new(Traffic::Tcp(22), "203.0.113.0/24")]).collect(),
-        fixed_address: true,
-        volume_gb: Some(10),
-        user: "deploy".into(),
-        public_key: KEY.into(),
-        account_key: true,
-    }
-}
-
-fn labels(names: &[&str]) -> BTreeMap<String, String> {
-    names.iter().map(|name| ((*name).to_owned(), String::new())).collect()
+    let files = ["manage.py", "library/settings.py", "library/wsgi.py", "requirements.txt"];
+    let manage = "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'library.settings')";
+    let read = |path: &str| Some(if path == "manage.py" { manage } else { "django" }.to_owned());
+    let project = detect(&Tree::new(files, read));
+    let text = "app: library\nserver: {provider: digitalocean, region: fra1, image: debian-12, project: shop, volume: 10, \
+                tags: [web, blue], ssh_from: [203.0.113.0/24]}\n";
+    let config = load("ship.yml", text, None, &project, &Defaults::default()).unwrap();
+    Wish::of(&config, KEY).unwrap()
 }
 
 /// A fake with a project of its own and other people's things.
@@ -502,10 +487,9 @@ fn another_droplet_takes_the_place_of_one() {
 
     let other = Wish { image: "debian-13".into(), ..everything() };
     assert_eq!(run.plan(&other), [], "not unasked");
-    let again = Run::new(&fake);
-    let begin = Instant::now();
+    // Who has just destroyed the only droplet does not wait for an order of an earlier run.
+    let again = Run::with(&fake, &fake.token(), Waits { settle: Duration::from_secs(600), ..waits() });
     let second = again.runtime.block_on(again.converge(&other, true)).unwrap();
-    assert!(begin.elapsed() < Duration::from_secs(2));
     assert_all_there_once(&fake, "replaced");
     assert_eq!(again.plan(&other), []);
     let ip = |found: &Found| found.address.as_ref().map(|address| address.ip);
@@ -531,6 +515,11 @@ fn a_host_key_that_changes_leaves_no_other() {
         run.runtime.block_on(run.account.add_host_key(&owner(), &server, &key)).unwrap();
         assert_eq!(run.look(&everything()).server.unwrap().host_key, Some(key));
     }
+    // Whoever has seen the new key may not know the old one any more.
+    let server = run.look(&everything()).server.unwrap();
+    let server = ship::cloud::Server { birth_key: None, ..server };
+    run.runtime.block_on(run.account.drop_birth_key(&owner(), &server)).unwrap();
+    assert_eq!(run.look(&everything()).server.unwrap().birth_key, None);
     assert_eq!(fake.tags().iter().filter(|tag| tag.contains(":hostkey:")).count(), 1);
 }
 
@@ -792,4 +781,36 @@ fn the_docs_list_the_scopes() {
             .unwrap_or_else(|| panic!("no row for {name}"));
         assert!(row.ends_with(&format!("| {list} |")), "{name} needs\n{list}\nand the docs say\n{row}");
     }
+}
+
+/// Every call and every body as DigitalOcean's own description of its API has it, but for one thing: the ports that it
+/// asks for in ICMP rules, which its own clients leave out.
+#[test]
+#[ignore = "needs node and Prism, which tests/fakes/prepare installs: scripts/test runs it"]
+fn the_official_document_allows_all_of_it() {
+    let fake = fake();
+    let text = std::fs::read_to_string(proof::document()).unwrap();
+    let mut document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let rule = &mut document["components"]["schemas"]["firewall_rule_base"];
+    assert_eq!(rule["required"], serde_json::json!(["protocol", "ports"]));
+    rule["required"] = serde_json::json!(["protocol"]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("openapi.json");
+    std::fs::write(&path, document.to_string()).unwrap();
+    let (_prism, url) = proof::prism(&fake, &path);
+    let slow = Waits { settle: Duration::from_secs(2), droplet: Duration::from_secs(20), ..waits() };
+    let run = Run::at(&url, &fake.token(), slow);
+    run.up(&everything());
+    let larger = Wish {
+        size: "s-1vcpu-2gb".into(),
+        volume_gb: Some(20),
+        rules: BTreeSet::from([Rule::new(Traffic::Tcp(22), "::/0")]),
+        settings: Settings { backups: true, ..everything().settings },
+        ..everything()
+    };
+    let server = run.up(&larger).server.unwrap();
+    run.runtime.block_on(run.account.add_host_key(&owner(), &server, &"ab".repeat(32))).unwrap();
+    run.runtime.block_on(run.account.drop_birth_key(&owner(), &server)).unwrap();
+    run.runtime.block_on(run.converge(&Wish { image: "debian-13".into(), ..larger }, true)).unwrap();
+    run.destroy(&owner());
 }

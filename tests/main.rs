@@ -9,9 +9,12 @@ mod bytes;
 mod clouds;
 mod digitalocean;
 mod dns;
+#[cfg(feature = "aws")]
+mod ec2;
 mod facts;
 mod fakes;
 mod faults;
+mod resilience;
 mod secrets;
 mod story;
 mod support;

@@ -186,16 +186,17 @@ fn not_allowed(call: &Call, message: &str) -> Help {
     };
     let action = after("to perform: ").filter(|word| word.contains(':')).unwrap_or(call.action.0);
     let who = after("User: ").map(|who| format!("{who} ")).unwrap_or_else(|| "these credentials ".into());
-    let reason = message.split_once(" because ").map(|(_, reason)| format!(" ({})", plain(reason)));
-    let mut hints = vec![format!(
-        "allow `{action}`: docs/ec2-policy.json in ship's repository is the least it needs, docs/aws.md tells how"
-    )];
-    if message.contains("explicit deny") {
-        hints.insert(0, "the organisation forbids it: ask whoever runs the account".into());
-    }
+    let reason = message.split_once(" because ").map(|(_, reason)| format!(" (because {})", plain(reason)));
+    let hint = if message.contains("explicit deny") {
+        "the organisation forbids it: ask whoever runs the account".to_owned()
+    } else {
+        format!(
+            "allow `{action}`: docs/ec2-policy.json in ship's repository is the least it needs, docs/aws.md tells how"
+        )
+    };
     Help {
         message: Some(format!("{who}may not do `{action}`{}", reason.unwrap_or_default())),
-        hints,
+        hints: vec![hint],
         input: false,
     }
 }

@@ -6,7 +6,8 @@ use crate::project::{Tree, detect};
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGg dev@laptop";
 
-fn wish(server: &str) -> Wish {
+/// What `ship.yml` with this `server` wishes for.
+pub(crate) fn wish(server: &str) -> Wish {
     let files = ["manage.py", "library/settings.py", "library/wsgi.py", "requirements.txt"];
     let read = |path: &str| {
         Some(if path == "manage.py" {
@@ -277,4 +278,30 @@ fn what_nobody_needs_is_named() {
     assert_eq!(names(&[address.clone(), tag]), ["a"]);
     assert_eq!(names(&[server.clone(), address.clone(), thing(ThingKind::Address, "b")]), ["b"]);
     assert_eq!(names(&[server.clone(), thing(ThingKind::Server, "z"), address]), ["s", "z"]);
+}
+
+#[test]
+fn a_size_that_the_server_can_not_take_needs_another_server() {
+    let wish = wish("provider: ec2, size: t4g.small");
+    let mut found = settled(&wish);
+    found.server.as_mut().unwrap().size = "t3.small".into();
+    let obstacle = Some("t3.small is x86_64, t4g.small is arm64".to_owned());
+    let quote = Quote { memory_mb: 2048, cores: 2, monthly: None, obstacle };
+    assert_snapshot!(text(&plan(&wish, &found, Some(&quote), false)), @"replaces: server.size: t3.small is x86_64, t4g.small is arm64");
+    let acts: Vec<Act> =
+        plan(&wish, &found, Some(&quote), true).steps.into_iter().map(|step| step.act).collect();
+    assert_eq!(acts, [Act::AddKey, Act::DestroyServer, Act::CreateServer, Act::AttachAddress]);
+}
+
+#[test]
+fn a_key_that_ec2_does_not_take_is_no_step() {
+    let sharing = |server: &str, kind: &str| {
+        let wish = Wish { public_key: format!("{kind} AAAA dev@laptop"), ..wish(server) };
+        plan(&wish, &Found::default(), None, false).steps.iter().any(|step| step.act == Act::AddKey)
+    };
+    assert!(sharing("provider: ec2", "ssh-ed25519"));
+    assert!(sharing("provider: ec2", "ssh-rsa"));
+    assert!(!sharing("provider: ec2", "ecdsa-sha2-nistp256"));
+    assert!(!sharing("provider: ec2", "sk-ssh-ed25519@openssh.com"));
+    assert!(sharing("provider: digitalocean, region: fra1", "ecdsa-sha2-nistp256"));
 }

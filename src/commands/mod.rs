@@ -70,6 +70,13 @@ fn block_on(work: impl Future<Output = Result<ExitCode, Failure>>) -> Result<Exi
 }
 
 async fn run_remote(global: Global, command: Command, ui: Arc<Ui>) -> Result<ExitCode, Failure> {
+    if matches!(command, Command::Up(_) | Command::Config(_)) {
+        let shown = Arc::clone(&ui);
+        ui.interrupts().listen(move || {
+            shown.idle();
+            shown.warn("interrupted");
+        });
+    }
     let workspace = Workspace::open(&global)?;
     match command {
         Command::Up(args) => up::run(workspace, &args, &ui).await,

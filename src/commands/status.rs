@@ -67,7 +67,7 @@ pub async fn run(workspace: Workspace, ui: &Arc<Ui>) -> Result<ExitCode, Failure
         },
     );
     if let Some(running) = &app.applying {
-        line("deploy", &ui.yellow(&format!("{} since {}", running.who, running.since)));
+        line("deploy", &ui.yellow(&running.to_string()));
     }
     let mut units = Vec::new();
     for name in app.current.map(|number| instances(config, number)).unwrap_or_default() {

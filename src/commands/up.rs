@@ -57,7 +57,7 @@ async fn at_hand(workspace: &Workspace, args: &Up, ui: &Arc<Ui>) -> Result<ExitC
         made = plan.changes.len();
         names.apply(config, target, ui).await?;
     }
-    let mut outcome = engine::up(&session, &desired, &workspace.folder, None, ui).await?;
+    let mut outcome = engine::up(&session, &desired, &workspace.folder, None, !args.no_wait, ui).await?;
     outcome.changes += made;
     session.close().await;
     if let Some(names) = &names {
@@ -130,7 +130,8 @@ async fn in_cloud(
         desired.set_volume(machine.volume_device());
     }
     let session = machine.login(ui).await?;
-    let mut outcome = engine::up(&session, &desired, &workspace.folder, agreed.as_ref(), ui).await?;
+    let mut outcome =
+        engine::up(&session, &desired, &workspace.folder, agreed.as_ref(), !args.no_wait, ui).await?;
     outcome.changes += made;
     if let Some(copy) = copy {
         bring_back(&session, desired.config(), &copy, outcome.live, ui).await?;

@@ -20,11 +20,16 @@ pub fn render(project: &Project, folder: &str) -> String {
     out.line("");
     out.line("# Where the site runs. A local machine to try it on:");
     out.line("server: {provider: vagrant}");
+    out.line("# A server that `ship up` makes, with DIGITALOCEAN_TOKEN set, or with your AWS credentials:");
+    out.line("# server: {provider: digitalocean, region: fra1, size: s-1vcpu-1gb}");
+    out.line("# server: {provider: ec2, region: eu-central-1, size: t3.small}");
     out.line("# A Debian or Ubuntu server of yours:");
     out.line("# server: {provider: ssh, host: 203.0.113.7, user: root}");
     out.line("");
     out.line("# The names that the site answers to; without them, any.");
     out.line("# domains: [example.com, www.example.com]");
+    out.line("# Who keeps their records: digitalocean, route53, or none, and ship says what to set.");
+    out.line("# dns: digitalocean");
     out.line("");
     python(project, &mut out);
     django(project, &mut out);

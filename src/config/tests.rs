@@ -842,7 +842,7 @@ fn what_init_writes_loads() {
             let active = text
                 .lines()
                 .skip(1)
-                .filter(|line| !line.contains("host: 203"))
+                .filter(|line| !line.starts_with("# server:") && !line.starts_with("# dns:"))
                 .map(|line| match line.strip_prefix("# ") {
                     Some(key)
                         if key.split_once(':').is_some_and(|(k, _)| !k.contains([' ', '`', ',']))
@@ -858,6 +858,14 @@ fn what_init_writes_loads() {
             assert!(loaded.is_ok(), "{folder:?}\n{}\n{active}", Failure::from(loaded.unwrap_err()));
         }
     }
+    // Each of the servers that it offers is one, and has names.
+    let text = init::render(&library(), "library");
+    let offers: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# server:")).collect();
+    assert_eq!(offers.len(), 3);
+    for server in offers {
+        let text = format!("server:{server}\ndomains: [example.com]\ndns: digitalocean\n");
+        assert!(load_in(&text, None).is_ok(), "{text}");
+    }
     assert_snapshot!(init::render(&library(), "local_library"), @r#"
     # yaml-language-server: $schema=.ship/schema.json
     # Every key: `ship schema`. Only `server` is required.
@@ -866,11 +874,16 @@ fn what_init_writes_loads() {
 
     # Where the site runs. A local machine to try it on:
     server: {provider: vagrant}
+    # A server that `ship up` makes, with DIGITALOCEAN_TOKEN set, or with your AWS credentials:
+    # server: {provider: digitalocean, region: fra1, size: s-1vcpu-1gb}
+    # server: {provider: ec2, region: eu-central-1, size: t3.small}
     # A Debian or Ubuntu server of yours:
     # server: {provider: ssh, host: 203.0.113.7, user: root}
 
     # The names that the site answers to; without them, any.
     # domains: [example.com, www.example.com]
+    # Who keeps their records: digitalocean, route53, or none, and ship says what to set.
+    # dns: digitalocean
 
     # python: "3.10.2"    # found in runtime.txt
     # django: {root: ., settings: library.settings, wsgi: library.wsgi}    # found in manage.py
@@ -897,11 +910,16 @@ fn what_init_writes_loads() {
 
     # Where the site runs. A local machine to try it on:
     server: {provider: vagrant}
+    # A server that `ship up` makes, with DIGITALOCEAN_TOKEN set, or with your AWS credentials:
+    # server: {provider: digitalocean, region: fra1, size: s-1vcpu-1gb}
+    # server: {provider: ec2, region: eu-central-1, size: t3.small}
     # A Debian or Ubuntu server of yours:
     # server: {provider: ssh, host: 203.0.113.7, user: root}
 
     # The names that the site answers to; without them, any.
     # domains: [example.com, www.example.com]
+    # Who keeps their records: digitalocean, route53, or none, and ship says what to set.
+    # dns: digitalocean
 
     # python: "3.11"    # without it, the distribution's
     # manage.py is in a#: b/c too; `root` says which one is deployed.

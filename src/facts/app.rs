@@ -59,6 +59,19 @@ pub struct Applying {
     pub who: String,
     /// When, RFC 3339.
     pub since: String,
+    /// The step it is at: its number, of how many, and its title.
+    pub step: Option<(u32, u32, String)>,
+}
+
+impl std::fmt::Display for Applying {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let who = if self.who.is_empty() { "someone" } else { &self.who };
+        write!(f, "{who} has been changing this server since {}", self.since)?;
+        match &self.step {
+            Some((number, of, title)) => write!(f, ", at step {number} of {of}, `{title}`"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A line of `releases.jsonl`.
@@ -139,7 +152,15 @@ pub fn script(app: &str, tree: &str) -> Script {
     Script::new().set("app", app).set("tree", tree).line(
         r#"state=/var/lib/ship/$app
 ( cd "$state" 2>/dev/null || exit 0
-if [ -e lock ] && ! flock -n -s lock true; then printf 'applying\t%s\n' "$(cat applying 2>/dev/null)"; fi
+if [ -e lock ] && ! flock -n -s lock true; then
+  line=$(cat applying 2>/dev/null)
+  if [ -n "$line" ]; then
+    apply=apply/${line%%"$(printf '\t')"*}
+    step=$(LC_ALL=C sed -n 's/^\x1e[0-9]*\tstart //p' "$apply/journal" 2>/dev/null | tail -n 1)
+    line="$line$(printf '\t%s\t%s' "$(grep -c . "$apply/order" 2>/dev/null)" "$step")"
+  fi
+  printf 'applying\t%s\n' "$line"
+fi
 [ ! -e generation ] || printf 'generation\t%s\n' "$(cat generation)"
 [ ! -e pending ] || sed 's/^/pending\t/' pending
 tail -n 200 releases.jsonl 2>/dev/null | sed 's/^/release\t/'
@@ -179,6 +200,7 @@ pub fn parse(body: &str) -> Result<App, FactError> {
                     id: fields.next().unwrap_or_default(),
                     who: fields.next().unwrap_or_default(),
                     since: fields.next().unwrap_or_default(),
+                    step: step(fields.next().as_deref(), fields.next().as_deref()),
                 });
             }
             // Empty after a power loss at the wrong moment.
@@ -223,6 +245,12 @@ pub fn parse(body: &str) -> Result<App, FactError> {
         }
     }
     Ok(app)
+}
+
+/// The number of steps, and the last one's id and title, as a place among them.
+fn step(of: Option<&str>, step: Option<&str>) -> Option<(u32, u32, String)> {
+    let (id, title) = step?.split_once(' ')?;
+    Some((id.parse().ok()?, of?.parse().ok()?, title.into()))
 }
 
 /// `v12` to 12.

@@ -12,8 +12,12 @@ struct Dns {
 
 impl Dns {
     fn with(fake: &Fake, token: &str) -> Self {
+        Self::at(&fake.url(), token)
+    }
+
+    fn at(url: &str, token: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let access = Access::new(&fake.url(), Secret::new(token)).unwrap();
+        let access = Access::new(url, Secret::new(token)).unwrap();
         let waits = Waits { answer: Duration::from_millis(500), ..waits() };
         Self { runtime, host: DigitalOceanDns::new(&access, waits).unwrap() }
     }
@@ -221,4 +225,18 @@ fn a_token_for_records_needs_little() {
         };
         assert!(failure.contains(&format!("the token needs {missing} for this")), "{missing}: {failure}");
     }
+}
+
+#[test]
+#[ignore = "needs node and Prism, which tests/fakes/prepare installs: scripts/test runs it"]
+fn the_official_document_allows_all_of_it() {
+    let fake = fake_zone();
+    let (_prism, url) = proof::prism(&fake, &proof::document());
+    let dns = Dns::at(&url, &fake.token());
+    dns.try_set("example.com", Kind::A, &["203.0.113.7", "203.0.113.8"]).unwrap();
+    dns.try_set("example.com", Kind::Aaaa, &["2001:db8::7"]).unwrap();
+    dns.try_set("example.com", Kind::A, &["203.0.113.9"]).unwrap();
+    dns.try_set("example.com", Kind::Aaaa, &[]).unwrap();
+    dns.runtime.block_on(dns.host.create_zone("new.example")).unwrap();
+    assert_eq!(dns.records(&["example.com"]).len(), 4);
 }

@@ -22,7 +22,7 @@ mod dns;
 mod document;
 mod droplets;
 mod network;
-mod proof;
+pub mod proof;
 mod resources;
 mod servers;
 mod tests;

@@ -343,7 +343,6 @@ mod clouds {
             volume_gb: None,
             user: "deploy".into(),
             public_key: "ssh-ed25519 AAAA me".into(),
-            account_key: true,
         }
     }
 

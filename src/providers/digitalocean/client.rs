@@ -3,138 +3,32 @@
 //! Invariant: a call that makes something is sent again only when the API can't have seen it or has said that it was
 //! too much; every other doubt is [`CloudError::Unclear`]. The token is in one header and nowhere else.
 
+mod access;
+mod refusal;
+
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use backon::{ExponentialBuilder, Retryable as _};
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::cloud::DIGITALOCEAN;
 use crate::providers::error::CloudError;
-use crate::shell::Secret;
 
+pub use self::access::{Access, TOKENS, Waits};
+use self::refusal::{Limit, Words, limited, refused};
+pub use self::refusal::{is_busy, is_missing, limit_hint};
 use super::scopes;
 
 const CLOUD: &str = DIGITALOCEAN.cloud;
-/// Where tokens are made.
-pub const TOKENS: &str = "https://cloud.digitalocean.com/account/api/tokens";
-const DEFAULT_API: &str = "https://api.digitalocean.com";
 /// The most that a list has on one page.
 const PER_PAGE: usize = 200;
 
-/// How to get in.
-#[derive(Debug, Clone)]
-pub struct Access {
-    api: Url,
-    token: Secret,
-}
-
-impl Access {
-    /// Takes token and address from the environment. `variable` looks one up.
-    pub fn of(variable: impl Fn(&str) -> Option<String>) -> Result<Self, CloudError> {
-        let set = |name: &str| {
-            variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
-        };
-        let token =
-            set("DIGITALOCEAN_TOKEN").or_else(|| set("DIGITALOCEAN_ACCESS_TOKEN")).ok_or_else(no_token)?;
-        let api = set("DIGITALOCEAN_API_URL").unwrap_or_else(|| DEFAULT_API.into());
-        Self::new(&api, Secret::new(token))
-    }
-
-    /// Checks an address and a token.
-    pub fn new(api: &str, token: Secret) -> Result<Self, CloudError> {
-        let bad = |why: &str| CloudError::Impossible {
-            message: format!("DIGITALOCEAN_API_URL: `{api}` {why}"),
-            hints: vec![format!("leave it unset for {DEFAULT_API}")],
-        };
-        let url = Url::parse(api).map_err(|_| bad("is no URL"))?;
-        if url.scheme() != "https" && !is_loopback(&url) {
-            return Err(bad("is not https: the token would travel in the clear"));
-        }
-        if url.cannot_be_a_base() || url.host_str().is_none() {
-            return Err(bad("has no host"));
-        }
-        if !token.reveal().bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(CloudError::Impossible {
-                message: "the DigitalOcean token holds characters that no token has".into(),
-                hints: vec![format!("copy it again, or make another at {TOKENS}")],
-            });
-        }
-        Ok(Self { api: url, token })
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
-}
-
-fn no_token() -> CloudError {
-    use scopes::Feature::{Address, Destroy, Server};
-    CloudError::Impossible {
-        message: "there is no DigitalOcean token: set DIGITALOCEAN_TOKEN".into(),
-        hints: vec![
-            format!(
-                "make one at {TOKENS}, with full access or these scopes: {}",
-                scopes::needed(&[Server, Address, Destroy,]).join(" ")
-            ),
-            "docs/digitalocean.md has the scopes for volumes, projects and DNS".into(),
-        ],
-    }
-}
-
-/// How long to wait for what.
-#[derive(Debug, Clone)]
-pub struct Waits {
-    /// For a connection.
-    pub connect: Duration,
-    /// For an answer, all of it.
-    pub answer: Duration,
-    /// Before the second attempt; doubles from there.
-    pub first: Duration,
-    /// Between two attempts at most.
-    pub longest: Duration,
-    /// For all attempts while the API can't even be reached.
-    pub offline: Duration,
-    /// For all attempts.
-    pub attempts: Duration,
-    /// Before each look whether a call that broke off has happened.
-    pub looks: Vec<Duration>,
-    /// Until lists show what was just made.
-    pub settle: Duration,
-    /// Between two looks at something that takes its time.
-    pub poll: Duration,
-    /// For a droplet to start, to go, or to take an action.
-    pub droplet: Duration,
-    /// For a droplet to shut down by itself before it is powered off.
-    pub shutdown: Duration,
-    /// For a droplet to be moved to another size.
-    pub resize: Duration,
-}
-
-impl Default for Waits {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            answer: Duration::from_secs(30),
-            first: Duration::from_millis(500),
-            longest: Duration::from_secs(30),
-            offline: Duration::from_secs(15),
-            attempts: Duration::from_secs(90),
-            looks: [500, 1000, 2000, 4000, 8000].map(Duration::from_millis).into(),
-            settle: Duration::from_secs(20),
-            poll: Duration::from_secs(2),
-            droplet: Duration::from_secs(300),
-            shutdown: Duration::from_secs(90),
-            resize: Duration::from_secs(1200),
-        }
-    }
-}
-
 /// One call.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Call {
     method: Method,
     path: Vec<String>,
@@ -143,6 +37,13 @@ pub struct Call {
     doing: String,
     repeatable: bool,
     further: &'static [&'static str],
+}
+
+/// Without the body: a droplet's has a private key in it.
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} /{}", self.method, self.path.join("/"))
+    }
 }
 
 impl Call {
@@ -282,7 +183,7 @@ impl Client {
             .connect_timeout(waits.connect)
             .timeout(waits.answer)
             .redirect(reqwest::redirect::Policy::none());
-        if is_loopback(&access.api) {
+        if access.is_local() {
             http = http.no_proxy();
         }
         if access.api.scheme() == "http" {
@@ -449,124 +350,6 @@ impl Client {
         }
         Fault { kind: FaultKind::Answered, error: refused(call, status, words) }
     }
-}
-
-/// What the API says in an error.
-#[derive(Debug, PartialEq, Eq)]
-struct Words {
-    code: String,
-    message: String,
-}
-
-impl Words {
-    fn of(status: StatusCode, body: &[u8]) -> Self {
-        let answer: Value = serde_json::from_slice(body).unwrap_or_default();
-        let text = |key: &str| answer.get(key).and_then(Value::as_str).filter(|text| !text.trim().is_empty());
-        let message =
-            text("message").unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason given"));
-        let message = match text("request_id") {
-            Some(request) if status.is_server_error() => format!("{message} (request {request})"),
-            Some(_) | None => message.to_owned(),
-        };
-        Self { code: text("id").unwrap_or(status.as_str()).to_owned(), message }
-    }
-}
-
-/// How long the API wants to be left alone, as it says by the first of its headers; and until when, by either.
-#[derive(Debug, PartialEq, Eq)]
-struct Limit {
-    wait: Option<Duration>,
-    until: Option<jiff::Timestamp>,
-}
-
-impl Limit {
-    fn of(headers: &HeaderMap, now: jiff::Timestamp) -> Self {
-        let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<i64>().ok();
-        let seconds = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
-        let wait = number(RETRY_AFTER.as_str()).map(seconds);
-        // When the hourly count begins to sink: whoever only called too often in a minute is let in long before.
-        let reset = number("ratelimit-reset").map(|reset| seconds(reset - now.as_second()));
-        Self { wait, until: wait.or(reset).and_then(|wait| now.checked_add(wait).ok()) }
-    }
-}
-
-fn limited(call: &Call, words: &Words, limit: &Limit) -> CloudError {
-    let until =
-        limit.until.map(|until| format!(", until {}", until.strftime("%H:%M:%S UTC"))).unwrap_or_default();
-    CloudError::Refused {
-        cloud: CLOUD,
-        doing: call.doing.clone(),
-        code: words.code.clone(),
-        message: format!("the account's calls are rate limited{until}"),
-        hints: vec![
-            "250 calls a minute and 5,000 an hour are allowed, for all programs that use the token".into(),
-        ],
-        input: false,
-    }
-}
-
-fn refused(call: &Call, status: StatusCode, words: Words) -> CloudError {
-    let lower = words.message.to_ascii_lowercase();
-    let mut hints = Vec::new();
-    let mut input = false;
-    match status {
-        StatusCode::UNAUTHORIZED => {
-            input = true;
-            hints.push(format!("the token is wrong, expired or revoked: make another at {TOKENS}"));
-        }
-        _ if is_quota(&lower) => hints.push(limit_hint(&lower)),
-        // A proxy's 403 has no code of the API's.
-        StatusCode::FORBIDDEN if words.code != status.as_str() => {
-            input = true;
-            let scopes = call.scopes().join(", ");
-            hints.push(format!("the token needs {scopes} for this: make one that has it at {TOKENS}"));
-            hints.push("docs/digitalocean.md lists the scopes for each feature".into());
-        }
-        StatusCode::PAYMENT_REQUIRED => {
-            hints.push("see https://cloud.digitalocean.com/account/billing".into());
-        }
-        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => input = !is_busy_text(&lower),
-        _ => {}
-    }
-    CloudError::Refused {
-        cloud: CLOUD,
-        doing: call.doing.clone(),
-        code: words.code,
-        message: words.message,
-        hints,
-        input,
-    }
-}
-
-/// Where a quota is raised.
-pub fn limit_hint(message: &str) -> String {
-    if message.contains("droplet") {
-        "remove a droplet, or ask for more at https://cloud.digitalocean.com/account/team/droplet_limit_increase".into()
-    } else {
-        "remove one, or ask for more at https://cloudsupport.digitalocean.com".into()
-    }
-}
-
-fn is_quota(lower: &str) -> bool {
-    lower.contains("quota")
-        || lower.contains("limit") && (lower.contains("exceed") || lower.contains("reach"))
-}
-
-fn is_busy_text(lower: &str) -> bool {
-    // The last is what droplets are refused with while the account's new key has not come round.
-    ["pending event", "event is pending", "in progress", "being processed", "invalid key identifiers"]
-        .iter()
-        .any(|text| lower.contains(text))
-}
-
-/// Whether the API says that the thing is not there.
-pub fn is_missing(error: &CloudError) -> bool {
-    matches!(error, CloudError::Refused { code, .. } if code.eq_ignore_ascii_case("not_found"))
-}
-
-/// Whether the API says that something else has to end first.
-pub fn is_busy(error: &CloudError) -> bool {
-    matches!(error, CloudError::Refused { message, .. } if is_busy_text(&message.to_ascii_lowercase()))
 }
 
 /// The reason below all the layers; the others say no more than that there is one.

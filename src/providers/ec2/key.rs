@@ -23,7 +23,7 @@ impl Ec2 {
 
     /// The id of the owner's key pair with the user's public key.
     pub(super) async fn key(&self, wish: &Wish) -> Result<Option<String>, CloudError> {
-        if !wish.account_key {
+        if !wish.shares_key() {
             return Ok(None);
         }
         let pairs = self.pairs(&wish.owner).await?;
@@ -34,16 +34,15 @@ impl Ec2 {
 
     /// Gives the account the public key, in place of another one that ship gave it for this owner.
     pub(super) async fn add_key(&self, wish: &Wish, found: &mut Found) -> Result<(), CloudError> {
-        if !wish.account_key {
+        if !wish.shares_key() {
             return Ok(());
         }
         for pair in self.pairs(&wish.owner).await? {
-            let id = pair.key_pair_id().unwrap_or_default();
             if pair.public_key().is_some_and(|key| is_same(key, &wish.public_key)) {
-                found.key = Some(id.to_owned());
+                found.key = pair.key_pair_id().map(str::to_owned);
                 return Ok(());
             }
-            self.delete_key(id).await?;
+            self.delete_key(&pair).await?;
         }
         found.key = Some(once(&self.patience.looks, || self.key(wish), || self.import(wish)).await?);
         Ok(())
@@ -78,9 +77,10 @@ impl Ec2 {
     }
 
     /// Deletes a key pair.
-    pub(super) async fn delete_key(&self, id: &str) -> Result<(), CloudError> {
-        let call = self.writes(actions::DELETE_KEY_PAIR, format!("delete the key pair {id}"));
-        let answer = self.client.delete_key_pair().key_pair_id(id).send().await;
+    pub(super) async fn delete_key(&self, pair: &KeyPairInfo) -> Result<(), CloudError> {
+        let name = pair.key_name().unwrap_or_default();
+        let call = self.writes(actions::DELETE_KEY_PAIR, format!("delete the key pair {name}"));
+        let answer = self.client.delete_key_pair().key_name(name).send().await;
         match answer.map_err(|error| call.fail(&error)) {
             Err(error) if error.code() == Some("InvalidKeyPair.NotFound") => Ok(()),
             end => end.map(|_| ()),

@@ -247,7 +247,7 @@ pub(super) fn server(instance: &Instance, region: &str) -> Result<Server, CloudE
     })
 }
 
-fn is_root_of(volume: &Ec2Volume, instance: &Instance) -> bool {
+pub(super) fn is_root_of(volume: &Ec2Volume, instance: &Instance) -> bool {
     let root = instance
         .block_device_mappings()
         .iter()
@@ -257,7 +257,7 @@ fn is_root_of(volume: &Ec2Volume, instance: &Instance) -> bool {
 }
 
 /// The group in the server's VPC; without a server the one in the wished VPC, or any.
-fn group_for<'g>(
+pub(super) fn group_for<'g>(
     wish: &Wish,
     instance: Option<&Instance>,
     groups: &'g [SecurityGroup],
@@ -269,7 +269,7 @@ fn group_for<'g>(
     }
 }
 
-fn firewall(group: &SecurityGroup, instance: Option<&Instance>) -> Firewall {
+pub(super) fn firewall(group: &SecurityGroup, instance: Option<&Instance>) -> Firewall {
     let applied = instance.is_none_or(|instance| {
         instance
             .security_groups()
@@ -280,7 +280,7 @@ fn firewall(group: &SecurityGroup, instance: Option<&Instance>) -> Firewall {
 }
 
 /// The address that leads to the server, or else the first.
-fn pick_address(addresses: &[Ec2Address], server: Option<&str>) -> Option<Address> {
+pub(super) fn pick_address(addresses: &[Ec2Address], server: Option<&str>) -> Option<Address> {
     let leads = |address: &&Ec2Address| server.is_some() && address.instance_id() == server;
     let chosen = addresses
         .iter()
@@ -300,7 +300,7 @@ pub(super) fn address(address: &Ec2Address) -> Option<Address> {
 }
 
 /// The data volume: the one attached to the server, or the only one.
-fn pick_volume(
+pub(super) fn pick_volume(
     owner: &Owner,
     volumes: &[Ec2Volume],
     server: Option<&str>,

@@ -78,9 +78,9 @@ pub(super) fn server_token(owner: &Owner, region: &str, generation: u32) -> Stri
     sha256(format!("ship/{owner}/{region}/{generation}").as_bytes())
 }
 
-/// The same for the volume.
-pub(super) fn volume_token(owner: &Owner, region: &str, generation: u32) -> String {
-    sha256(format!("ship/{owner}/{region}/volume/{generation}").as_bytes())
+/// The same for the volume that is made for a server.
+pub(super) fn volume_token(owner: &Owner, server: &str, generation: u32) -> String {
+    sha256(format!("ship/{owner}/{server}/volume/{generation}").as_bytes())
 }
 
 #[cfg(test)]
@@ -94,12 +94,12 @@ mod tests {
     #[test]
     fn tokens_are_stable_and_short_enough() {
         let token = server_token(&owner(), "eu-central-1", 0);
-        assert_eq!(token, "d0c8b0a0b1ee9aa0dbbd46d2d3cd2a7c2e9c6ab0b32d3ee32e80d5b1c0c9a01f");
+        assert_eq!(token, "2910854fa52aa367d6be0a2721f127ecddbc17683fc64a5e3df9417fb4c81340");
         assert_eq!(token.len(), 64);
         let others = [
             server_token(&owner(), "eu-central-1", 1),
             server_token(&owner(), "eu-west-1", 0),
-            volume_token(&owner(), "eu-central-1", 0),
+            volume_token(&owner(), "i-1", 0),
             server_token(&Owner { environment: "staging".into(), ..owner() }, "eu-central-1", 0),
         ];
         assert!(others.iter().all(|other| *other != token));

@@ -173,3 +173,92 @@ fn is_public(subnet: &Subnet, tables: &[RouteTable]) -> bool {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_ec2::types::builders::SubnetBuilder;
+    use aws_sdk_ec2::types::{Route, RouteTableAssociation};
+
+    use super::super::tests::wish;
+    use super::*;
+
+    fn subnet(id: &str, zone: &str) -> SubnetBuilder {
+        Subnet::builder().subnet_id(id).vpc_id("vpc-1").availability_zone(zone)
+    }
+
+    fn default(id: &str, zone: &str) -> SubnetBuilder {
+        subnet(id, zone).default_for_az(true).map_public_ip_on_launch(true)
+    }
+
+    fn table(subnet: Option<&str>, gateway: &str) -> RouteTable {
+        let link = match subnet {
+            Some(subnet) => RouteTableAssociation::builder().subnet_id(subnet),
+            None => RouteTableAssociation::builder().main(true),
+        };
+        let everywhere = Route::builder().destination_cidr_block("0.0.0.0/0").gateway_id(gateway);
+        RouteTable::builder().vpc_id("vpc-1").associations(link.build()).routes(everywhere.build()).build()
+    }
+
+    fn pick(server: &str, subnets: Vec<SubnetBuilder>, tables: &[RouteTable], zone: Option<&str>) -> String {
+        let subnets: Vec<Subnet> = subnets.into_iter().map(SubnetBuilder::build).collect();
+        let offered = ["eu-central-1a", "eu-central-1b"].map(str::to_owned).into();
+        let needs = Needs { zone, offered, size: "t3.small" };
+        match choose(&wish(server), "eu-central-1", &subnets, tables, &needs) {
+            Ok(site) => site.subnet,
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_same_subnet_every_time() {
+        let all = || {
+            vec![
+                default("subnet-c", "eu-central-1c"),
+                default("subnet-b", "eu-central-1b"),
+                default("subnet-a", "eu-central-1a"),
+            ]
+        };
+        assert_eq!(pick("", all(), &[], None), "subnet-a");
+        assert_eq!(pick("", all().into_iter().rev().collect(), &[], None), "subnet-a");
+        assert_eq!(pick("", all(), &[], Some("eu-central-1b")), "subnet-b");
+        let mut full = all();
+        full[2] = default("subnet-a", "eu-central-1a").available_ip_address_count(0);
+        assert_eq!(pick("", full, &[], None), "subnet-b");
+    }
+
+    #[test]
+    fn a_subnet_of_a_vpc_must_lead_to_the_internet() {
+        let both =
+            || vec![subnet("subnet-private", "eu-central-1a"), subnet("subnet-public", "eu-central-1b")];
+        let tables = [table(None, "local"), table(Some("subnet-public"), "igw-1")];
+        assert_eq!(pick("vpc: vpc-1", both(), &tables, None), "subnet-public");
+        let nat = [table(None, "nat-1")];
+        let none = "the internet does not reach the VPC vpc-1: no route to an internet gateway";
+        assert_eq!(pick("vpc: vpc-1", both(), &nat, None), none);
+        // The main table is for those that have none of their own.
+        let main = [table(None, "igw-1"), table(Some("subnet-public"), "local")];
+        assert_eq!(pick("vpc: vpc-1", both(), &main, None), "subnet-private");
+    }
+
+    #[test]
+    fn what_can_not_be_is_said() {
+        assert_eq!(
+            pick("", vec![], &[], None),
+            "the account has no default VPC with subnets in eu-central-1"
+        );
+        assert_eq!(pick("vpc: vpc-1", vec![], &[], None), "the VPC vpc-1 has no subnet in eu-central-1");
+        let here = || vec![default("subnet-a", "eu-central-1a")];
+        assert_eq!(
+            pick("vpc: vpc-9, subnet: subnet-a", here(), &[], None),
+            "the subnet subnet-a is not in the VPC vpc-9"
+        );
+        assert_eq!(
+            pick("subnet: subnet-a", here(), &[], Some("eu-central-1b")),
+            "the volume is in eu-central-1b, and the subnet subnet-a isn't there"
+        );
+        assert_eq!(
+            pick("", vec![default("subnet-c", "eu-central-1c")], &[], None),
+            "the default VPC is in no zone that offers t3.small"
+        );
+    }
+}

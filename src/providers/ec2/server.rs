@@ -406,7 +406,7 @@ pub(super) fn obstacle(
     })
 }
 
-fn failed_to_start(instance: &Instance) -> CloudError {
+pub(super) fn failed_to_start(instance: &Instance) -> CloudError {
     let id = instance.instance_id().unwrap_or_default();
     let reason = instance.state_reason().and_then(|reason| reason.message());
     let reason = reason.or(instance.state_transition_reason()).filter(|reason| !reason.is_empty());
@@ -433,7 +433,7 @@ fn root_disk(image: &Chosen, disk_gb: Option<u32>) -> BlockDeviceMapping {
 }
 
 /// The user-data as EC2 takes it: packed if it is long, which cloud-init understands.
-fn user_data(text: &str) -> Result<String, CloudError> {
+pub(super) fn user_data(text: &str) -> Result<String, CloudError> {
     let mut bytes = text.as_bytes().to_vec();
     if bytes.len() > USER_DATA {
         let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());

@@ -2,9 +2,11 @@
 //!
 //! Invariant: each thing is looked up by the owner's tag once more before it is removed; what doesn't carry it stays.
 
-use aws_sdk_ec2::types::Volume as Ec2Volume;
+use std::collections::BTreeSet;
 
-use super::{Ec2, look, names};
+use aws_sdk_ec2::types::{Instance, Volume};
+
+use super::{Ec2, names};
 use crate::cloud::{Owner, Thing, ThingKind};
 use crate::providers::cloud::Progress;
 use crate::providers::error::CloudError;
@@ -36,7 +38,9 @@ impl Ec2 {
             let free = thing(ThingKind::Address, address.allocation_id(), address.public_ip())?;
             Some(led_by(free, address.public_ip()))
         });
-        let volumes = volumes.iter().filter(|volume| !goes_with_its_server(volume)).filter_map(|volume| {
+        let going = going_with(&instances);
+        let stays = |volume: &&Volume| volume.volume_id().is_some_and(|id| !going.contains(id));
+        let volumes = volumes.iter().filter(stays).filter_map(|volume| {
             let size = volume.size().map(|size| format!("{size} GiB"));
             thing(ThingKind::Volume, volume.volume_id(), size.as_deref())
         });
@@ -81,8 +85,9 @@ impl Ec2 {
                 }
             }
             ThingKind::Key => {
-                if self.pairs(owner).await?.iter().any(|pair| pair.key_pair_id() == Some(id)) {
-                    self.delete_key(id).await?;
+                let pairs = self.pairs(owner).await?;
+                if let Some(pair) = pairs.iter().find(|pair| pair.key_pair_id() == Some(id)) {
+                    self.delete_key(pair).await?;
                 }
             }
             ThingKind::Tag => {}
@@ -91,8 +96,12 @@ impl Ec2 {
     }
 }
 
-/// Whether EC2 deletes the volume together with its instance.
-fn goes_with_its_server(volume: &Ec2Volume) -> bool {
-    look::attached_to(volume).is_some()
-        && volume.attachments().iter().any(|link| link.delete_on_termination() == Some(true))
+/// The volumes that EC2 deletes together with their instance.
+fn going_with(instances: &[Instance]) -> BTreeSet<&str> {
+    let disks = instances.iter().flat_map(|instance| instance.block_device_mappings());
+    disks
+        .filter_map(|disk| disk.ebs())
+        .filter(|ebs| ebs.delete_on_termination() == Some(true))
+        .filter_map(|ebs| ebs.volume_id())
+        .collect()
 }

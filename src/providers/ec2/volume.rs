@@ -11,8 +11,8 @@ use crate::providers::error::CloudError;
 /// What the volume is asked to be called; Nitro instances call it otherwise, and by its id.
 const DEVICE: &str = "/dev/sdf";
 
-/// How many volumes may have been made and deleted before.
-const GENERATIONS: u32 = 100;
+/// How many volumes may have been made for one server and deleted before.
+const GENERATIONS: u32 = 10;
 
 impl Ec2 {
     /// Makes the volume in the server's zone, and attaches it.
@@ -30,29 +30,34 @@ impl Ec2 {
                 .reads(actions::DESCRIBE_INSTANCES, "look up the instance's zone")
                 .senseless("availability zone"));
         };
-        let volume = self.make_volume(wish, size_gb, zone).await?;
+        let volume = self.make_volume(wish, &server.id, size_gb, zone).await?;
         found.volume = look::volume(&volume);
         self.attach_volume(found, progress).await
     }
 
-    async fn make_volume(&self, wish: &Wish, size_gb: u32, zone: &str) -> Result<Ec2Volume, CloudError> {
+    async fn make_volume(
+        &self,
+        wish: &Wish,
+        server: &str,
+        size_gb: u32,
+        zone: &str,
+    ) -> Result<Ec2Volume, CloudError> {
         for generation in 0..GENERATIONS {
-            let token = names::volume_token(&wish.owner, &self.region, generation);
-            let made = once(
-                &self.patience.looks,
-                || self.data_volume(wish),
-                || self.send_volume(wish, size_gb, zone, &token),
-            )
-            .await;
-            match made {
-                Ok(volume) if is_gone(&volume) => {}
-                // The token made one before: of another size, in another zone, or gone by now.
-                Err(error) if error.code() == Some("IdempotentParameterMismatch") => {
-                    if let Some(volume) = self.shown(|| self.data_volume(wish)).await? {
-                        return Ok(volume);
-                    }
-                }
-                end => return end,
+            let token = names::volume_token(&wish.owner, server, generation);
+            let find = || self.data_volume(wish);
+            let send = || self.send_volume(wish, size_gb, zone, &token);
+            let id = match once(&self.patience.looks, find, send).await {
+                // The token made one before, of another size.
+                Err(error) if error.code() == Some("IdempotentParameterMismatch") => None,
+                made => made?.volume_id().map(str::to_owned),
+            };
+            // One that was made with the token before and is deleted by now never shows.
+            let seen = match &id {
+                Some(id) => self.shown(|| self.volume(id)).await?,
+                None => self.shown(find).await?,
+            };
+            if let Some(volume) = seen.filter(|volume| !is_gone(volume)) {
+                return Ok(volume);
             }
         }
         Err(super::worn_out("volume", GENERATIONS))
@@ -80,15 +85,7 @@ impl Ec2 {
             .send()
             .await
             .map_err(|error| call.fail(&error))?;
-        let mut volume = Ec2Volume::builder()
-            .set_volume_id(answer.volume_id().map(str::to_owned))
-            .set_size(answer.size())
-            .set_state(answer.state().cloned())
-            .set_availability_zone(answer.availability_zone().map(str::to_owned));
-        for tag in answer.tags() {
-            volume = volume.tags(tag.clone());
-        }
-        let volume = volume.build();
+        let volume = Ec2Volume::builder().set_volume_id(answer.volume_id().map(str::to_owned)).build();
         if volume.volume_id().is_none() { Err(call.senseless("id of the volume")) } else { Ok(volume) }
     }
 

@@ -236,7 +236,9 @@ impl Ec2 {
 
     /// Something that can't be seen yet is asked for by name.
     fn look_for(&mut self, call: &Call) -> Result<(), Refusal> {
-        let named = call.parameters.iter().filter(|(name, _)| !name.starts_with("Filter."));
+        // A group may have the name of a key.
+        let names = |name: &str| !name.starts_with("Filter.") && name != "GroupName";
+        let named = call.parameters.iter().filter(|(name, _)| names(name));
         let missing = named.map(|(_, value)| value).find(|value| self.unseen.contains_key(*value));
         let Some(id) = missing.cloned() else { return Ok(()) };
         self.looked(&id);
@@ -276,12 +278,33 @@ impl Ec2 {
         };
         let instances: BTreeSet<String> = texts(&xml, "instanceId").into_iter().collect();
         for instance in instances {
-            if call.action == "TerminateInstances" {
-                self.leave_addresses(&call.region, &instance);
+            match call.action.as_str() {
+                "TerminateInstances" => self.leave_addresses(&call.region, &instance),
+                "RunInstances" => self.complete(call, &instance),
+                _ => {}
             }
             self.states.insert(instance, passing);
         }
         self.move_addresses(&call.region);
+    }
+
+    /// moto forgets a new server's protection, and the groups of an interface that the request describes.
+    fn complete(&self, call: &Call, instance: &str) {
+        let mut attributes = Vec::new();
+        let groups = call.list("NetworkInterface.1.SecurityGroupId");
+        if !groups.is_empty() {
+            let name = |n: usize| format!("GroupId.{}", n + 1);
+            attributes
+                .push(groups.iter().enumerate().map(|(n, group)| (name(n), *group)).collect::<Vec<_>>());
+        }
+        if call.parameter("DisableApiTermination") == "true" {
+            attributes.push(vec![("DisableApiTermination.Value".to_owned(), "true")]);
+        }
+        for attribute in attributes {
+            let fixed = [("Action", "ModifyInstanceAttribute"), ("InstanceId", instance)];
+            let named = attribute.iter().map(|(name, value)| (name.as_str(), *value));
+            self.ask_for(&call.region, &fixed.into_iter().chain(named).collect::<Vec<_>>());
+        }
     }
 
     /// A server that goes leaves its addresses to their owner.

@@ -25,7 +25,7 @@ fn tool(path: &str) -> PathBuf {
 }
 
 /// A program that runs beside the test; it is stopped with it.
-struct Beside {
+pub struct Beside {
     child: Child,
     printed: Arc<Mutex<String>>,
 }
@@ -55,10 +55,14 @@ fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
+/// The official document.
+pub fn document() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/digitalocean/openapi.json")
+}
+
 /// Prism between a client and the fake, which fails every exchange that the document does not allow.
-fn prism(cloud: &DigitalOcean) -> (Beside, String) {
+pub fn prism(cloud: &DigitalOcean, document: &Path) -> (Beside, String) {
     let (node, script) = (tool("node"), tool("prism/node_modules/.bin/prism"));
-    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/digitalocean/openapi.json");
     let port = free_port();
     let mut command = Command::new(node);
     command.arg(script).args(["proxy", "--host", "127.0.0.1", "--errors", "--port", &port.to_string()]);
@@ -71,7 +75,7 @@ fn prism(cloud: &DigitalOcean) -> (Beside, String) {
 #[ignore = "needs node and Prism, which tests/fakes/prepare installs: scripts/test runs it"]
 fn every_exchange_is_as_the_official_document_says() {
     let cloud = DigitalOcean::start();
-    let (prism, url) = prism(&cloud);
+    let (prism, url) = prism(&cloud, &document());
     let client = Client::new(&url, &cloud.token());
     walk(&client, &cloud);
 

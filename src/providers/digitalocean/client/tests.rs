@@ -1,4 +1,6 @@
+use super::access::DEFAULT_API;
 use super::*;
+use crate::shell::Secret;
 
 fn env<'a>(set: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
     move |name| set.iter().find(|(has, _)| *has == name).map(|(_, value)| (*value).to_owned())
@@ -55,6 +57,12 @@ fn the_token_is_nowhere_to_be_seen() {
     assert!(!shown.contains("hunter2"), "{shown}");
     let error = Access::new(DEFAULT_API, Secret::new("hunter 2")).unwrap_err();
     assert!(!format!("{error:?} {error}").contains("hunter"), "{error:?}");
+}
+
+#[test]
+fn a_call_does_not_show_what_it_carries() {
+    let call = Call::post(&["droplets"], serde_json::json!({"user_data": "hunter2"}), "create the droplet");
+    assert_eq!(format!("{call:?}"), "POST /v2/droplets");
 }
 
 #[test]
