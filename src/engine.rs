@@ -22,6 +22,7 @@ use crate::facts::host::Host;
 use crate::facts::{self, Ask, Facts};
 use crate::plan::Plan;
 use crate::playbook::{self, PlaybookError, Templates, Vars};
+use crate::release::gates::{CAUSE, HINT};
 use crate::release::{self, Context, Layout, Release, ReleaseError, Source, secret_file};
 use crate::resources::{self, DiffError, Resource};
 use crate::shell::Script;
@@ -157,11 +158,8 @@ impl Desired {
         let home = format!("/srv/{app}");
         let text = |text: &str| Value::from(text);
         let root = config.django.suffix();
-        let workers: Vec<Value> = config
-            .workers
-            .iter()
-            .map(|(name, worker)| release::worker_item(name, worker))
-            .collect();
+        let workers: Vec<Value> =
+            config.workers.iter().map(|(name, worker)| release::worker_item(name, worker)).collect();
         Vars::from([
             ("app".into(), text(app)),
             ("user".into(), text(app)),
@@ -497,7 +495,7 @@ async fn apply(
     };
     match (follower.end.take(), streamed) {
         (Some(End::Stopped), _) => Err(halted(&follower, &planned.plan)),
-        (Some(end), _) => match ended(end, &follower, planned)? {
+        (Some(end), _) => match ended(end, &follower, planned, facts.app.current)? {
             Applied::Done => Ok(Applied::Done),
             // The next round would be a step that the user does not want.
             Applied::Answered | Applied::Overtaken if asked => Err(halted(&follower, &planned.plan)),
@@ -593,7 +591,12 @@ async fn stopped(session: &Session, follower: &Follower<'_>) -> Failure {
         .hint("was it rebooted, or did it run out of memory? `ship up` carries on")
 }
 
-fn ended(end: End, follower: &Follower<'_>, planned: &Planned) -> Result<Applied, Failure> {
+fn ended(
+    end: End,
+    follower: &Follower<'_>,
+    planned: &Planned,
+    live: Option<u32>,
+) -> Result<Applied, Failure> {
     match end {
         End::Code(0) => Ok(Applied::Done),
         End::Code(code) if code == release::ANSWER_DIFFERS && follower.answer_differs => {
@@ -605,14 +608,19 @@ fn ended(end: End, follower: &Follower<'_>, planned: &Planned) -> Result<Applied
                 .step()
                 .and_then(|index| planned.plan.changes.get(index))
                 .is_some_and(|change| change.id.kind == "release");
-            let why = cause(&follower.lines)
-                .map_or_else(|| format!(" (exit {code})"), |cause| format!(": {cause}"));
+            let why =
+                follower.said_why().map_or_else(|| format!(" (exit {code})"), |cause| format!(": {cause}"));
             let failure =
                 Failure::failed(format!("`{}` failed{why}", follower.current())).detail(follower.tail());
-            Err(if of_release {
-                failure.hint("the site is as it was; mend the cause and run `ship up` again")
-            } else {
-                failure.hint("`ship up` carries on from here; -v shows all that the steps print")
+            let failure = follower.said(HINT).fold(failure, Failure::hint);
+            Err(match (of_release, live) {
+                (true, Some(live)) => failure.hint(format!(
+                    "the site is as it was: v{live} serves; mend the cause and run `ship up` again"
+                )),
+                (true, None) => failure.hint("mend the cause and run `ship up` again"),
+                (false, _) => {
+                    failure.hint("`ship up` carries on from here; -v shows all that the steps print")
+                }
             })
         }
     }
@@ -660,8 +668,20 @@ impl<'a> Follower<'a> {
 
     /// The last lines of the current step.
     fn tail(&self) -> String {
-        let from = self.lines.len().saturating_sub(30);
-        self.lines.get(from..).unwrap_or_default().join("\n")
+        let shown: Vec<&str> =
+            self.lines.iter().map(String::as_str).filter(|line| !is_for_the_message(line)).collect();
+        let from = shown.len().saturating_sub(30);
+        shown.get(from..).unwrap_or_default().join("\n")
+    }
+
+    /// What the current step said with this beginning.
+    fn said(&self, beginning: &'static str) -> impl Iterator<Item = &str> {
+        self.lines.iter().filter_map(move |line| line.strip_prefix(beginning))
+    }
+
+    /// Why the current step failed: in its own words, or in those of the tool that it ran.
+    fn said_why(&self) -> Option<String> {
+        self.said(CAUSE).last().map(str::to_string).or_else(|| cause(&self.lines))
     }
 
     fn take(&mut self, stream: Stream, piece: &[u8]) -> Flow {
@@ -679,6 +699,7 @@ impl<'a> Follower<'a> {
                 Event::Output(line) => {
                     match line.strip_prefix("ship: ") {
                         Some(advice) => self.ui.warn(advice),
+                        None if is_for_the_message(&line) => {}
                         None => self.ui.step_output(&line),
                     }
                     self.lines.push(line);
@@ -701,6 +722,11 @@ impl<'a> Follower<'a> {
         }
         Flow::Continue
     }
+}
+
+/// Whether a line is no output, but part of the message that a failure ends with.
+fn is_for_the_message(line: &str) -> bool {
+    line.starts_with(CAUSE) || line.starts_with(HINT)
 }
 
 /// The bundle as the archive that the server unpacks.

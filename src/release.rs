@@ -160,7 +160,8 @@ fn pending(app: &App, tree: &Tree) -> Option<u32> {
     let (number, digest) = app.newest_tree()?;
     let recorded = app.releases.iter().any(|record| record.number == number);
     // One that visitors have seen fail is over. Under its number another attempt would look as if it never had.
-    let bad = app.builds.get(&number).and_then(|build| build.failed.as_ref()).is_some_and(|failed| failed.bad);
+    let bad =
+        app.builds.get(&number).and_then(|build| build.failed.as_ref()).is_some_and(|failed| failed.bad);
     (digest == tree.digest() && app.current.is_none_or(|current| number > current) && !recorded && !bad)
         .then_some(number)
 }

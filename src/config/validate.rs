@@ -9,13 +9,13 @@ use std::ops::RangeInclusive;
 
 use super::error::Problem;
 use super::spec::{
-    DatabaseSpec, DigitalOceanSpec, DjangoSpec, DnsProviderSpec, DnsSpec, Ec2Spec, HealthSpec, OneOrMany, ProcessesSpec,
-    ServerSpec, Spec, SshSpec, VagrantProviderSpec, VagrantSpec, Workers,
+    DatabaseSpec, DigitalOceanSpec, DjangoSpec, DnsProviderSpec, DnsSpec, Ec2Spec, HealthSpec, OneOrMany,
+    ProcessesSpec, ServerSpec, Spec, SshSpec, VagrantProviderSpec, VagrantSpec, Workers,
 };
 use super::yaml::Node;
 use super::{
-    CloudServer, Config, Database, Defaults, DigitalOceanServer, Django, Dns, DnsHost, Ec2Server,
-    Health, PlaybookRef, PythonWish, Server, SshServer, VagrantProvider, VagrantServer, Web, Worker,
+    CloudServer, Config, Database, Defaults, DigitalOceanServer, Django, Dns, DnsHost, Ec2Server, Health,
+    PlaybookRef, PythonWish, Server, SshServer, VagrantProvider, VagrantServer, Web, Worker,
 };
 use crate::nearest::nearest;
 use crate::project::{Project, ProjectError, Root, is_dotted, join, parse_version};
@@ -708,11 +708,11 @@ impl Check<'_> {
 
     fn health(&mut self, written: Option<HealthSpec>) -> Health {
         let spec = written.unwrap_or(HealthSpec { path: None, timeout: None, word: true });
-        let timeout_s =
-            self.number(&["django", "health", "timeout"], spec.timeout, 10, 1..=600, "seconds");
-        let Some(health) = spec.path else { return Health { path: "/".to_owned(), timeout_s, guessed: true } };
-        let path: &[&str] =
-            if spec.word { &["django", "health"] } else { &["django", "health", "path"] };
+        let timeout_s = self.number(&["django", "health", "timeout"], spec.timeout, 10, 1..=600, "seconds");
+        let Some(health) = spec.path else {
+            return Health { path: "/".to_owned(), timeout_s, guessed: true };
+        };
+        let path: &[&str] = if spec.word { &["django", "health"] } else { &["django", "health", "path"] };
         if !health.starts_with('/') {
             self.value(
                 path,

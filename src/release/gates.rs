@@ -66,6 +66,9 @@ END
   mv "$state/.new" "$state/preflight"
   sed -n 's/^ship-warning: //p' "$state/preflight.out" | sort -u >"$state/warnings"
   grep -v -e '^ship-result: ' -e '^ship-warning: ' "$state/preflight.out" || true
+  if [ "$1" = first ]; then
+    sed -n 's/.*"pending": \[\([^]]*\)\].*/\1/p' "$state/preflight" | tr -d '"' >"$state/brings"
+  fi
   # What was said of the live release is not said again.
   said=$state/../$old/warnings
   if [ -z "$old" ] || [ ! -e "$said" ]; then said=/dev/null; fi
@@ -81,7 +84,7 @@ END
 
 /// Leaves a stamp when a step of the release fails: what failed, in the words that the user reads.
 const ON_FAILURE: &str = r#"failed() {
-  case $1 in 0|64) return 0 ;; esac
+  case $1 in 0|64|77) return 0 ;; esac
   [ -d "$state" ] || return 0
   reason=$(awk '
     /^\036/ { if ($2 == "start") { cause = trace = thrown = last = "" } next }
@@ -92,6 +95,10 @@ const ON_FAILURE: &str = r#"failed() {
     END { print cause != "" ? cause : thrown != "" ? thrown : last }' "$journal" | cut -c1-300)
   printf '%s\t%s\t%s: %s\n' "$bad" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$doing" "$reason" >"$state/.new"
   mv "$state/.new" "$state/failed"
+  case $doing in collectstatic|switch)
+    brings=$(cat "$state/brings" 2>/dev/null)
+    [ -z "$brings" ] || echo "ship-hint: the database keeps the migrations that $n brought: $brings" ;;
+  esac
 }
 journal=$PWD/journal; bad=failed
 trap 'failed $? || true' EXIT
@@ -133,7 +140,6 @@ impl Steps<'_> {
         let site = json!({
             "release": format!("v{}", self.number),
             "domains": config.domains,
-            "addresses": [],
             "path": config.django.health.path,
             "timeout": config.django.health.timeout_s,
             "boot_timeout": config.web.boot_timeout_s,
@@ -205,7 +211,9 @@ impl Steps<'_> {
             .iter()
             .filter(|change| change.id.name.starts_with("/etc/nginx/"))
             .filter(|change| change.steps.iter().any(|step| matches!(step, Step::Write(_))))
-            .fold(Script::new(), |script, change| script.then(&crate::apply::restore_script(&change.id.name)));
+            .fold(Script::new(), |script, change| {
+                script.then(&crate::apply::restore_script(&change.id.name))
+            });
         let put_back = if put_back.is_empty() {
             Script::new().line("put_back() { :; }")
         } else {
@@ -227,8 +235,10 @@ if [ -n "$sick" ]; then
   journalctl -q -o cat -n 20 -u "$app@$n.service" --since "$began" 2>/dev/null || true
   if [ -n "$old" ]; then
     put_back || true
+    echo "ship-hint: $n was taken back"
     give_up
   fi
+  echo "ship-hint: there is nothing to return to, so $n is left running"
 fi"#,
         )
     }

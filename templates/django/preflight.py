@@ -161,7 +161,7 @@ def host():
 
     if SHIP["domains"]:
         return SHIP["domains"][0]
-    names = SHIP["addresses"] + ["localhost", "127.0.0.1"]
+    names = ["localhost", "127.0.0.1"]
     if settings.DEBUG and not settings.ALLOWED_HOSTS:
         return "localhost"
     names += [name.lstrip(".") for name in settings.ALLOWED_HOSTS if "*" not in name]
