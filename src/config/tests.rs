@@ -589,6 +589,31 @@ fn the_rest() {
         ("processes: {beat: ' '}", "`processes.beat`: the command is empty"),
         ("processes: {beat: \"a\\nb\"}", "`processes.beat`: the command must be one line"),
         ("django: {health: up}", "`django.health`: `up` does not start with `/`"),
+        ("django: {health: {path: up}}", "`django.health.path`: `up` does not start with `/`"),
+        ("django: {health: {timeout: 0}}", "`django.health.timeout`: 0 is not from 1 to 600 seconds"),
+        (
+            "processes: {web: {boot_timeout: 0}}",
+            "`processes.web.boot_timeout`: 0 is not from 1 to 3600 seconds",
+        ),
+        ("processes: {beat: {command: ' '}}", "`processes.beat.command`: the command is empty"),
+        (
+            "processes: {beat: {command: a, settle: 601}}",
+            "`processes.beat.settle`: 601 is not from 0 to 600 seconds",
+        ),
+        (
+            "processes: {beat: {command: a, stop_timeout: 0}}",
+            "`processes.beat.stop_timeout`: 0 is not from 1 to 86400 seconds",
+        ),
+        (
+            "processes: {beat: [a]}",
+            "`processes.beat`: expected a command, or a map with `command`, found a list",
+        ),
+        ("processes: {beat: {settle: 1}}", "`command` is missing in `processes.beat`"),
+        ("processes: {beat: {command: a, settel: 1}}", "unknown key `settel` in `processes.beat`"),
+        (
+            "django: {health: [/]}",
+            "`django.health`: expected a path such as `/`, or a map (path, timeout), found a list",
+        ),
         (
             "django: {health: /a b}",
             "`django.health`: spaces, quotes and letters beyond ASCII are written as %XX in a path",
@@ -1071,6 +1096,14 @@ mod schema_agrees {
             ("server: {provider: gce}", false),
             ("server: {provider: ec2}", true),
             ("server: {provider: digitalocean, region: fra1}\ndomains: [a.example]\ndns: digitalocean", true),
+            ("server: {provider: ssh, host: h}\ndjango: {health: /up/}", true),
+            ("server: {provider: ssh, host: h}\ndjango: {health: {path: /up/, timeout: 3}}", true),
+            (
+                "server: {provider: ssh, host: h}\nprocesses: {web: {boot_timeout: 9}, beat: {command: a, settle: 0}}",
+                true,
+            ),
+            ("server: {provider: ssh, host: h}\ndjango: {health: {timeuot: 3}}", false),
+            ("server: {provider: ssh, host: h}\nprocesses: {beat: {settle: 0}}", false),
             ("server: {provider: ec2}\ndomains: [a.example]\ndns: {provider: route53, ttl: 60}", true),
             ("server: {provider: digitalocean}", false),
             ("server: {provider: ec2, disk: 1}", false),

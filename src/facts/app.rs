@@ -291,3 +291,27 @@ fn unpack(encoded: &str) -> Option<String> {
     flate2::read::GzDecoder::new(bytes.as_slice()).read_to_string(&mut text).ok()?;
     Some(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_became_of_each_release_is_read() {
+        let app = parse(
+            "build\tv2/tree:abc\n\
+             build\tv2/record:{\"number\":2,\"at\":\"t\",\"who\":\"me@laptop\",\"dirty\":true,\"what\":\"code\"}\n\
+             build\tv2/failed:bad\t2026-01-02T03:04:05Z\tswitch: GET / answered 500\n\
+             build\tv3/failed:failed\t2026-01-02T03:04:06Z\tpreflight: a: b\n\
+             build\tv4/failed:\n",
+        )
+        .unwrap();
+        let failed = |number: u32| app.builds[&number].failed.clone().unwrap();
+        assert_eq!((failed(2).bad, failed(2).reason.as_str()), (true, "switch: GET / answered 500"));
+        assert_eq!(app.builds[&2].record.as_ref().unwrap().who, "me@laptop");
+        assert_eq!((failed(3).bad, failed(3).at.as_str()), (false, "2026-01-02T03:04:06Z"));
+        assert_eq!(failed(3).reason, "preflight: a: b");
+        // Torn by a power loss.
+        assert_eq!(failed(4), Failed { bad: false, at: String::new(), reason: String::new() });
+    }
+}

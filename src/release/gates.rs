@@ -139,6 +139,7 @@ impl Steps<'_> {
         let config = self.context.config;
         let site = json!({
             "release": format!("v{}", self.number),
+            "folder": format!("/srv/{}/releases/", config.app),
             "domains": config.domains,
             "path": config.django.health.path,
             "timeout": config.django.health.timeout_s,

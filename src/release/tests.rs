@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::assets::Assets;
 use crate::config::{self, Defaults};
+use crate::facts::app::Failed;
 use crate::facts::host::Host;
 use crate::project;
 use crate::tree::{Entry, Kind};
@@ -146,6 +147,7 @@ fn a_first_release_brings_everything() {
     > upload v1                                            first release; 5 files, 166 B
     > install Python packages                              Python 3.11, requirements.txt
     > ask Django for its settings
+    > preflight v1                                         check --deploy, GET /
     > migrate the database
     ");
 }
@@ -164,6 +166,7 @@ fn a_changed_file_is_a_release_that_sends_it_alone() {
     > upload v2                                            mysite/views.py changed; 1 file, 3 B
         ~ mysite/views.py
     > ask Django for its settings
+    > preflight v2                                         check --deploy, GET /
     > migrate the database
     ");
 }
@@ -176,6 +179,7 @@ fn other_requirements_are_another_virtual_environment() {
     > upload v2                                            requirements changed
     > install Python packages                              Python 3.11, requirements.txt
     > ask Django for its settings
+    > preflight v2                                         check --deploy, GET /
     > migrate the database
     ");
 }
@@ -187,6 +191,7 @@ fn another_environment_is_a_release() {
     insta::assert_snapshot!(case.plan(), @r"
     > upload v2                                            config changed: TOKEN
     > ask Django for its settings
+    > preflight v2                                         check --deploy, GET /
     > migrate the database
     ");
 }
@@ -199,9 +204,29 @@ fn an_interrupted_release_is_finished_under_its_number() {
     case.facts.app.builds.insert(2, Build { tree, ..Build::default() });
     insta::assert_snapshot!(case.plan(), @r"
     > ask Django for its settings                          finishing an interrupted one
+    > preflight v2                                         check --deploy, GET /
     > migrate the database
     ");
     assert_eq!(plan(&case.context(), &case.facts, &[]).unwrap().1.unwrap().number, 2);
+}
+
+#[test]
+fn what_failed_is_tried_again_under_its_number_and_what_went_bad_is_not() {
+    let mut case = Case::new("").deployed();
+    case.edit("mysite/views.py", "two");
+    let tree = Some(case.source.tree.digest().to_string());
+    let failed = |bad| Some(Failed { bad, at: "t".into(), reason: "switch: GET / answered 500".into() });
+    case.facts.app.builds.insert(2, Build { tree: tree.clone(), failed: failed(false), ..Build::default() });
+    insta::assert_snapshot!(case.plan(), @"");
+    case.facts.app.builds.insert(2, Build { tree, failed: failed(true), ..Build::default() });
+    insta::assert_snapshot!(case.plan(), @"");
+    // Other files are another release, whatever became of the last.
+    case.facts.app.builds.get_mut(&2).unwrap().failed = failed(false);
+    case.edit("mysite/views.py", "three");
+    assert_eq!(plan(&case.context(), &case.facts, &[]).unwrap().1.unwrap().number, 3);
+    // And the files of the live one are none.
+    case.edit("mysite/views.py", "one");
+    assert_eq!(case.plan(), "");
 }
 
 #[test]
@@ -227,6 +252,7 @@ fn another_release_on_the_socket_is_stopped_and_a_missing_record_made_up_for() {
     insta::assert_snapshot!(case.plan(), @r"
     ~ unit site@v9.service                                 starts at boot, and is not the live release
     - stop site@v9.service                                 is not the live release
+    > check v1                                             it was never seen healthy
     > record v1
     ");
 }
@@ -275,50 +301,36 @@ fn the_switch_starts_the_new_before_it_stops_the_old() {
     let changes = finish(&case.context(), &case.facts, &release, &[]).unwrap();
     let switch = changes.iter().find(|change| change.id.name == "switch to v2").unwrap();
     let crate::plan::Step::Run(script) = &switch.steps[0] else { panic!("not a script") };
-    insta::assert_snapshot!(script.text(), @r#"
-    app=site
-    n=v2
-    venv=0e111756aa7c
-    root=''
-    top=/srv/$app; release=$top/releases/$n; state=/var/lib/ship/$app/releases/$n
-    set_live() {
-      install -d "/etc/systemd/system/$app.socket.d"
-      printf '# Managed by ship: who answers when nobody does.\n[Socket]\nService=%s@%s.service\n' "$app" "$1" \
-        >"/etc/systemd/system/$app.socket.d/.live.new"
-      mv "/etc/systemd/system/$app.socket.d/.live.new" "/etc/systemd/system/$app.socket.d/live.conf"
-    }
-    start() {
-      if ! systemctl restart "$1"; then
-        echo "$1 does not start. Its last lines:"
-        journalctl -q -o cat -n 40 -u "$1" --since "$began" 2>/dev/null | tail -n 40
-        systemctl stop $started "$1" 2>/dev/null || true
-        exit 1
-      fi
-      started="$started $1"
-    }
-    started=
-    began=$(date '+%F %T')
-    # The socket must name a unit that exists before it can listen at all.
-    [ -e "/etc/systemd/system/$app.socket.d/live.conf" ] || set_live "$n"
-    systemctl daemon-reload
-    systemctl enable --quiet --no-reload "$app.socket" 2>/dev/null || systemctl enable --quiet "$app.socket"
-    start site@v2.service
-    start site-worker@v2.service
-    set_live "$n"
-    ln -sfn "releases/$n" "$top/.current.new" && mv -fT "$top/.current.new" "$top/current"
-    recipe=ae4aa3fdac92
-    printf '%s\n' "$recipe" >"$state/recipe"
-    set -- site@v2.service site-worker@v2.service
-    systemctl enable --quiet --no-reload "$@"
-    keep=" $* "
-    # Every other instance of this application drains; those of removed processes, too.
-    others=$( { systemctl list-units --all --plain --no-legend "$app@*.service" "$app-*@*.service" | cut -d' ' -f1
-      cd /etc/systemd/system/multi-user.target.wants && ls -d -- "$app"@*.service "$app"-*@*.service 2>/dev/null; } | sort -u)
-    for unit in $others; do
-      case "$keep" in *" $unit "*) continue ;; esac
-      systemctl disable --quiet --no-reload "$unit" 2>/dev/null || rm -f "/etc/systemd/system/multi-user.target.wants/$unit"
-      systemctl stop --no-block "$unit"
-    done
-    systemctl daemon-reload
-    "#);
+    insta::assert_snapshot!(without_heredocs(script.text()), @"");
+    let changes = finish(&case.context(), &case.facts, &release, &[nginx_site()]).unwrap();
+    let switch = changes.iter().find(|change| change.id.name == "switch to v2").unwrap();
+    let crate::plan::Step::Run(script) = &switch.steps[0] else { panic!("not a script") };
+    let text = script.text();
+    let put_back: Vec<&str> = text.lines().skip_while(|line| *line != "put_back() {").take(4).collect();
+    insta::assert_snapshot!(put_back.join("\n"), @"");
+}
+
+fn nginx_site() -> Change {
+    let path = "/etc/nginx/sites-available/site.conf";
+    let write = crate::plan::FileWrite {
+        path: path.into(),
+        content: Vec::new(),
+        owner: "root".into(),
+        group: "root".into(),
+        mode: "0644".into(),
+        secret: false,
+    };
+    Change::new(ResourceId::new("file", path), Action::Update, "", vec![crate::plan::Step::Write(write)])
+}
+
+/// A script without the programs that it carries.
+fn without_heredocs(text: &str) -> String {
+    let mut inside = false;
+    let keep = text.lines().filter(|line| {
+        let ends = inside && *line == "SHIP_END";
+        let was = inside;
+        inside = (inside || line.ends_with("<<'SHIP_END'")) && !ends;
+        !was
+    });
+    keep.collect::<Vec<_>>().join("\n")
 }

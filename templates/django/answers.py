@@ -52,8 +52,8 @@ class Walk:
             if self.url in self.seen:
                 if target.scheme == "https":
                     return "", "%s redirects to itself even when the request came by https" % before
-                return "it redirects in a circle", None
-            return (None, None) if len(self.seen) <= HOPS else ("it redirects more than %d times" % HOPS, None)
+                return "redirects in a circle", None
+            return (None, None) if len(self.seen) <= HOPS else ("redirects more than %d times" % HOPS, None)
         if 200 <= status < 400:
             return "", None
         if status == 401:

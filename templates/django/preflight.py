@@ -85,14 +85,28 @@ def refuse(what, error, *evidence):
     if cure:
         result["again"] = "%s: %s" % (cure, told(error))
         end(0)
-    tb = error.__traceback__
-    while tb is not None and tb.tb_frame.f_code.co_filename == "<stdin>":
-        tb = tb.tb_next
-    # What is ours, and the stairs of import and of the middleware, say nothing.
-    text = "".join(traceback.format_exception(type(error), error, tb))
-    kept = re.sub(r'(?m)^  File "<frozen importlib[^\n]*\n', "", text).rstrip()
-    fail((what + ": " if what else "") + told(error), *evidence, kept)
+    fail((what + ": " if what else "") + told(error), *evidence, *shown(error))
     end(1)
+
+
+def shown(error):
+    """The traceback without the stairs of import and of the middleware: the project's frames, and the last two."""
+    causes = [error]
+    while causes[-1] is not None:
+        last = causes[-1]
+        causes.append(last.__cause__ or (None if last.__suppress_context__ else last.__context__))
+    lines = []
+    for one in reversed(causes[:-1][:4]):
+        frames = [frame for frame in traceback.extract_tb(one.__traceback__) if not frame.filename.startswith("<")]
+        keep = [i >= len(frames) - 2 or frame.filename.startswith(SHIP["folder"]) for i, frame in enumerate(frames)]
+        lines.append("Traceback (most recent call last):")
+        for i, frame in enumerate(frames):
+            if keep[i]:
+                lines.append("".join(traceback.format_list([frame])).rstrip())
+            elif i == 0 or keep[i - 1]:
+                lines.append("  ...")
+        lines.append("".join(traceback.format_exception_only(type(one), one)).rstrip())
+    return lines
 
 
 def pending():
