@@ -230,7 +230,7 @@ fn unknown_keys() {
     2 | processes: {web: {worker: 3}}
       |                   ^^^^^^
     hint: did you mean `workers`?
-    hint: `processes.web` takes workers, timeout
+    hint: `processes.web` takes workers, timeout, boot_timeout
     ");
     assert_snapshot!(refused("server: {provider: vagrant}\ntls: letsencrypt\ncolour: red\nhost: a\n"), @r"
     error: ship.yml has 3 problems
@@ -271,7 +271,7 @@ fn wrong_types() {
       |              ^^^^
     ");
     assert_snapshot!(refused("server: {provider: vagrant}\nprocesses: {web: gunicorn library.wsgi}\n"), @r"
-    error: ship.yml:2:18: `processes.web`: expected a map (workers, timeout), found `gunicorn library.wsgi`
+    error: ship.yml:2:18: `processes.web`: expected a map (workers, timeout, boot_timeout), found `gunicorn library.wsgi`
       |
     2 | processes: {web: gunicorn library.wsgi}
       |                  ^^^^^^^^^^^^^^^^^^^^^
@@ -609,7 +609,10 @@ fn the_rest() {
             "`processes.beat`: expected a command, or a map with `command`, found a list",
         ),
         ("processes: {beat: {settle: 1}}", "`command` is missing in `processes.beat`"),
-        ("processes: {beat: {command: a, settel: 1}}", "unknown key `settel` in `processes.beat`"),
+        (
+            "processes: {beat: {command: a, settel: 1}}",
+            "`processes.beat`: unknown field `settel`, expected one of `command`, `settle`, `stop_timeout`",
+        ),
         (
             "django: {health: [/]}",
             "`django.health`: expected a path such as `/`, or a map (path, timeout), found a list",

@@ -50,6 +50,7 @@ After=$SHIP_UNIT
 Type=oneshot
 RemainAfterExit=no
 Restart=no
+WatchdogSec=0
 ExecStart=
 ExecStart=$top/venvs/%i/bin/python -
 Environment=SHIP_PREFLIGHT=$stage
@@ -105,13 +106,15 @@ trap 'failed $? || true' EXIT
 "#;
 
 /// Waits until workers that have been started prove to run on.
-const WATCH: &str = r#"watch() {
-  until=$(($(date +%s) + $2))
+///
+/// By the time since boot, since a clock may leap.
+const WATCH: &str = r#"uptime_s() { cut -d. -f1 /proc/uptime; }
+watch() {
   while :; do
     state_of=$(systemctl show -p SubState -p NRestarts "$1")
     case $state_of in *NRestarts=0*) ;; *) break ;; esac
     case $state_of in *SubState=running*|*SubState=start*) ;; *) break ;; esac
-    if [ "$(date +%s)" -ge "$until" ]; then return 0; fi
+    if [ "$(uptime_s)" -ge "$((since + $2))" ]; then return 0; fi
     sleep 0.2
   done
   echo "$1 does not stay up. Its last lines:"
@@ -142,6 +145,7 @@ impl Steps<'_> {
             "folder": format!("/srv/{}/releases/", config.app),
             "domains": config.domains,
             "path": config.django.health.path,
+            "guessed": config.django.health.guessed,
             "timeout": config.django.health.timeout_s,
             "boot_timeout": config.web.boot_timeout_s,
             "wsgi": config.django.wsgi,
@@ -188,6 +192,9 @@ impl Steps<'_> {
         // Workers first: a release whose worker crashes must not have answered a single request.
         for unit in workers {
             script = script.cmd(Cmd::new("start").arg(unit));
+        }
+        if !workers.is_empty() {
+            script = script.line("since=$(uptime_s)");
         }
         for (unit, worker) in workers.iter().zip(config.workers.values()) {
             if worker.settle_s > 0 {

@@ -217,9 +217,18 @@ fn what_failed_is_tried_again_under_its_number_and_what_went_bad_is_not() {
     let tree = Some(case.source.tree.digest().to_string());
     let failed = |bad| Some(Failed { bad, at: "t".into(), reason: "switch: GET / answered 500".into() });
     case.facts.app.builds.insert(2, Build { tree: tree.clone(), failed: failed(false), ..Build::default() });
-    insta::assert_snapshot!(case.plan(), @"");
+    insta::assert_snapshot!(case.plan(), @r"
+    > ask Django for its settings                          trying again what failed: switch: GET / answered 500
+    > preflight v2                                         check --deploy, GET /
+    > migrate the database
+    ");
     case.facts.app.builds.insert(2, Build { tree, failed: failed(true), ..Build::default() });
-    insta::assert_snapshot!(case.plan(), @"");
+    insta::assert_snapshot!(case.plan(), @r"
+    > upload v3
+    > ask Django for its settings
+    > preflight v3                                         check --deploy, GET /
+    > migrate the database
+    ");
     // Other files are another release, whatever became of the last.
     case.facts.app.builds.get_mut(&2).unwrap().failed = failed(false);
     case.edit("mysite/views.py", "three");
@@ -301,13 +310,64 @@ fn the_switch_starts_the_new_before_it_stops_the_old() {
     let changes = finish(&case.context(), &case.facts, &release, &[]).unwrap();
     let switch = changes.iter().find(|change| change.id.name == "switch to v2").unwrap();
     let crate::plan::Step::Run(script) = &switch.steps[0] else { panic!("not a script") };
-    insta::assert_snapshot!(without_heredocs(script.text()), @"");
+    let text = without_heredocs(script.text());
+    let (_, from_the_start) = text.split_once("\nstart site-worker").unwrap();
+    insta::assert_snapshot!(format!("start site-worker{from_the_start}"), @r#"
+    start site-worker@v2.service
+    since=$(uptime_s)
+    watch site-worker@v2.service 5
+    start site@v2.service
+    put_back() { :; }
+    ask=$(mktemp -d)
+    cat >"$ask/health.py" <<'SHIP_END'
+    chmod 0755 "$ask"; chmod 0644 "$ask/health.py"
+    healthy() { runuser -u "$app" -- /usr/bin/python3 -I "$ask/health.py" "$(cat "$state/preflight" 2>/dev/null)"; }
+    old=$(readlink "$top/current" 2>/dev/null || true); old=${old##*/}
+    [ "$old" != "$n" ] && [ -n "$old" ] && systemctl -q is-active "$app@$old.service" || old=
+    sick=
+    healthy || sick=1
+    rm -rf "$ask"
+    if [ -n "$sick" ]; then
+      bad=bad
+      echo "$n's last lines:"
+      journalctl -q -o cat -n 20 -u "$app@$n.service" --since "$began" 2>/dev/null || true
+      if [ -n "$old" ]; then
+        put_back || true
+        echo "ship-hint: $n was taken back"
+        give_up
+      fi
+      echo "ship-hint: there is nothing to return to, so $n is left running"
+    fi
+    set_live "$n"
+    ln -sfn "releases/$n" "$top/.current.new" && mv -fT "$top/.current.new" "$top/current"
+    recipe=6472e542f19e
+    printf '%s\n' "$recipe" >"$state/recipe"
+    set -- site@v2.service site-worker@v2.service
+    systemctl enable --quiet --no-reload "$@"
+    keep=" $* "
+    # Every other instance of this application drains; those of removed processes, too.
+    others=$( { systemctl list-units --all --plain --no-legend "$app@*.service" "$app-*@*.service" | cut -d' ' -f1
+      cd /etc/systemd/system/multi-user.target.wants && ls -d -- "$app"@*.service "$app"-*@*.service 2>/dev/null; } | sort -u)
+    for unit in $others; do
+      case "$keep" in *" $unit "*) continue ;; esac
+      systemctl disable --quiet --no-reload "$unit" 2>/dev/null || rm -f "/etc/systemd/system/multi-user.target.wants/$unit"
+      systemctl stop --no-block "$unit"
+    done
+    systemctl daemon-reload
+    # There was nothing to return to.
+    [ -z "$sick" ]
+    "#);
     let changes = finish(&case.context(), &case.facts, &release, &[nginx_site()]).unwrap();
     let switch = changes.iter().find(|change| change.id.name == "switch to v2").unwrap();
     let crate::plan::Step::Run(script) = &switch.steps[0] else { panic!("not a script") };
     let text = script.text();
     let put_back: Vec<&str> = text.lines().skip_while(|line| *line != "put_back() {").take(4).collect();
-    insta::assert_snapshot!(put_back.join("\n"), @"");
+    insta::assert_snapshot!(put_back.join("\n"), @r"
+    put_back() {
+    if [ -e before/etc/nginx/sites-available/site.conf ]; then mv -fT -- before/etc/nginx/sites-available/site.conf /etc/nginx/sites-available/site.conf; else rm -f -- /etc/nginx/sites-available/site.conf; fi
+    nginx -t -q && systemctl reload nginx.service
+    }
+    ");
 }
 
 fn nginx_site() -> Change {
