@@ -296,7 +296,11 @@ pub fn cause(lines: &[String]) -> Option<String> {
     };
     let tool = || {
         let tags = ["error: ", "ERROR: ", "E: "];
-        lines.iter().find_map(|line| tags.iter().find_map(|tag| line.strip_prefix(tag))).map(str::to_string)
+        let said = |line: &String| tags.iter().find_map(|tag| line.strip_prefix(tag)).map(str::to_string);
+        let (index, said) = lines.iter().enumerate().find_map(|(index, line)| Some((index, said(line)?)))?;
+        // uv names the reason on a line of its own.
+        let because = lines.get(index + 1).and_then(|line| line.trim_start().strip_prefix("cause: "));
+        Some(because.map_or_else(|| said.clone(), |because| format!("{said}: {because}")))
     };
     let full = || {
         let full = lines.iter().any(|line| line.contains("No space left on device"));
@@ -405,6 +409,10 @@ mod tests {
         assert_eq!(
             check("Reading…\nE: Unable to locate package x").as_deref(),
             Some("Unable to locate package x")
+        );
+        assert_eq!(
+            check("error: No solution found\n  cause: Because you require a<5 and a==5").as_deref(),
+            Some("No solution found: Because you require a<5 and a==5")
         );
         assert_eq!(
             check("E: x\ncat: write error: No space left on device").as_deref(),

@@ -22,6 +22,7 @@ use crate::facts::host::Host;
 use crate::facts::{self, Ask, Facts};
 use crate::plan::Plan;
 use crate::playbook::{self, PlaybookError, Templates, Vars};
+use crate::release::gates::{CAUSE, HINT};
 use crate::release::{self, Context, Layout, Release, ReleaseError, Source, secret_file};
 use crate::resources::{self, DiffError, Resource};
 use crate::shell::Script;
@@ -33,9 +34,6 @@ const PORT: u16 = 8000;
 
 /// What helps against a full disk.
 const FULL_HINT: &str = "look what fills it with `ship ssh -- df -h` and `ship ssh -- du -xsh /var/* /srv/*`";
-
-/// How long a new release may take to load, in seconds.
-const START_TIMEOUT_S: u32 = 120;
 
 /// Everything known before the server is asked.
 pub struct Desired {
@@ -103,7 +101,8 @@ impl Desired {
         // Packages of the second half join the one transaction of the first.
         let mut changes = resources::package::merge(changes, &facts.broken_packages);
         if let Some(release) = &release {
-            changes.extend(release::finish(&context, facts, release).map_err(release_failure)?);
+            let finish = release::finish(&context, facts, release, &changes).map_err(release_failure)?;
+            changes.extend(finish);
         }
         Ok(Planned { plan: Plan { changes }, release })
     }
@@ -159,13 +158,8 @@ impl Desired {
         let home = format!("/srv/{app}");
         let text = |text: &str| Value::from(text);
         let root = config.django.suffix();
-        let workers: Vec<Value> = config
-            .workers
-            .iter()
-            .map(|(name, command)| {
-                Value::from_pairs([("name", name.as_str()), ("command", command.as_str())])
-            })
-            .collect();
+        let workers: Vec<Value> =
+            config.workers.iter().map(|(name, worker)| release::worker_item(name, worker)).collect();
         Vars::from([
             ("app".into(), text(app)),
             ("user".into(), text(app)),
@@ -184,7 +178,7 @@ impl Desired {
             ("plain_env".into(), Value::from(self.plain_env())),
             ("web_workers".into(), Value::from(config.web.workers.unwrap_or(0))),
             ("timeout_s".into(), Value::from(config.web.timeout_s)),
-            ("start_timeout_s".into(), Value::from(START_TIMEOUT_S)),
+            ("start_timeout_s".into(), Value::from(config.web.boot_timeout_s)),
             ("max_upload_mb".into(), Value::from(config.web.max_upload_mb)),
             ("workers".into(), Value::from(workers)),
             ("volume_device".into(), Value::from(self.volume.clone())),
@@ -423,6 +417,13 @@ pub struct Outcome {
     pub live: Option<u32>,
 }
 
+impl Outcome {
+    /// Whether the site is there for the first time: the moment to speak of its names.
+    pub fn is_news(&self) -> bool {
+        self.changes > 0 && self.live == Some(1)
+    }
+}
+
 /// Probes until no other apply runs, following the one that does.
 async fn settled(
     session: &Session,
@@ -506,7 +507,7 @@ async fn apply(
     };
     match (follower.end.take(), streamed) {
         (Some(End::Stopped), _) => Err(halted(&follower, &planned.plan)),
-        (Some(end), _) => match ended(end, &follower, planned)? {
+        (Some(end), _) => match ended(end, &follower, planned, facts.app.current)? {
             Applied::Done => Ok(Applied::Done),
             // The next round would be a step that the user does not want.
             Applied::Answered | Applied::Overtaken if asked => Err(halted(&follower, &planned.plan)),
@@ -602,7 +603,12 @@ async fn stopped(session: &Session, follower: &Follower<'_>) -> Failure {
         .hint("was it rebooted, or did it run out of memory? `ship up` carries on")
 }
 
-fn ended(end: End, follower: &Follower<'_>, planned: &Planned) -> Result<Applied, Failure> {
+fn ended(
+    end: End,
+    follower: &Follower<'_>,
+    planned: &Planned,
+    live: Option<u32>,
+) -> Result<Applied, Failure> {
     match end {
         End::Code(0) => Ok(Applied::Done),
         End::Code(code) if code == release::ANSWER_DIFFERS && follower.answer_differs => {
@@ -614,14 +620,19 @@ fn ended(end: End, follower: &Follower<'_>, planned: &Planned) -> Result<Applied
                 .step()
                 .and_then(|index| planned.plan.changes.get(index))
                 .is_some_and(|change| change.id.kind == "release");
-            let why = cause(&follower.lines)
-                .map_or_else(|| format!(" (exit {code})"), |cause| format!(": {cause}"));
+            let why =
+                follower.said_why().map_or_else(|| format!(" (exit {code})"), |cause| format!(": {cause}"));
             let failure =
                 Failure::failed(format!("`{}` failed{why}", follower.current())).detail(follower.tail());
-            Err(if of_release {
-                failure.hint("the site is as it was; mend the cause and run `ship up` again")
-            } else {
-                failure.hint("`ship up` carries on from here; -v shows all that the steps print")
+            let failure = follower.said(HINT).fold(failure, Failure::hint);
+            Err(match (of_release, live) {
+                (true, Some(live)) => failure.hint(format!(
+                    "the site is as it was: v{live} serves; mend the cause and run `ship up` again"
+                )),
+                (true, None) => failure.hint("mend the cause and run `ship up` again"),
+                (false, _) => {
+                    failure.hint("`ship up` carries on from here; -v shows all that the steps print")
+                }
             })
         }
     }
@@ -669,8 +680,20 @@ impl<'a> Follower<'a> {
 
     /// The last lines of the current step.
     fn tail(&self) -> String {
-        let from = self.lines.len().saturating_sub(30);
-        self.lines.get(from..).unwrap_or_default().join("\n")
+        let shown: Vec<&str> =
+            self.lines.iter().map(String::as_str).filter(|line| !is_for_the_message(line)).collect();
+        let from = shown.len().saturating_sub(30);
+        shown.get(from..).unwrap_or_default().join("\n")
+    }
+
+    /// What the current step said with this beginning.
+    fn said(&self, beginning: &'static str) -> impl Iterator<Item = &str> {
+        self.lines.iter().filter_map(move |line| line.strip_prefix(beginning))
+    }
+
+    /// Why the current step failed: in its own words, or in those of the tool that it ran.
+    fn said_why(&self) -> Option<String> {
+        self.said(CAUSE).last().map(str::to_string).or_else(|| cause(&self.lines))
     }
 
     fn take(&mut self, stream: Stream, piece: &[u8]) -> Flow {
@@ -688,6 +711,7 @@ impl<'a> Follower<'a> {
                 Event::Output(line) => {
                     match line.strip_prefix("ship: ") {
                         Some(advice) => self.ui.warn(advice),
+                        None if is_for_the_message(&line) => {}
                         None => self.ui.step_output(&line),
                     }
                     self.lines.push(line);
@@ -710,6 +734,11 @@ impl<'a> Follower<'a> {
         }
         Flow::Continue
     }
+}
+
+/// Whether a line is no output, but part of the message that a failure ends with.
+fn is_for_the_message(line: &str) -> bool {
+    line.starts_with(CAUSE) || line.starts_with(HINT)
 }
 
 /// The bundle as the archive that the server unpacks.

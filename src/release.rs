@@ -3,6 +3,7 @@
 //! Invariant: pure. A step's work is done when its stamp says so; every step can run again after any
 //! interruption.
 
+pub mod gates;
 mod space;
 mod steps;
 #[cfg(test)]
@@ -10,7 +11,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Database};
+use crate::config::{Config, Database, Worker};
 use crate::facts::app::{App, Build, Record};
 use crate::facts::{Ask, Facts};
 use crate::plan::{Action, Change, ResourceId};
@@ -167,7 +168,10 @@ pub fn predicted_layout(app: &App, tree: &Tree) -> Layout {
 fn pending(app: &App, tree: &Tree) -> Option<u32> {
     let (number, digest) = app.newest_tree()?;
     let recorded = app.releases.iter().any(|record| record.number == number);
-    (digest == tree.digest() && app.current.is_none_or(|current| number > current) && !recorded)
+    // One that visitors have seen fail is over. Under its number another attempt would look as if it never had.
+    let bad =
+        app.builds.get(&number).and_then(|build| build.failed.as_ref()).is_some_and(|failed| failed.bad);
+    (digest == tree.digest() && app.current.is_none_or(|current| number > current) && !recorded && !bad)
         .then_some(number)
 }
 
@@ -207,6 +211,7 @@ pub fn plan(
                     let record = code_record(source);
                     let steps =
                         Steps { context, app, number, venv: &venv, recipe: &recipe, layout: &layout, record };
+                    changes.push(steps.health());
                     changes.push(steps.record());
                 }
                 return Ok((changes, None));
@@ -227,8 +232,12 @@ pub fn plan(
             reason.clone_from(&files);
         }
     }
-    if pending.is_some() {
-        reasons.push("finishing an interrupted one".into());
+    if let Some(number) = pending {
+        let failed = app.builds.get(&number).and_then(|build| build.failed.as_ref());
+        reasons.push(match failed {
+            Some(failed) => format!("trying again what failed: {}", failed.reason),
+            None => "finishing an interrupted one".into(),
+        });
     }
     reasons.retain(|reason| !reason.is_empty());
 
@@ -251,12 +260,19 @@ pub fn plan(
     let already = upload.is_none().then(|| reasons.join("; "));
     changes.push(steps.prepare(already.unwrap_or_default()));
     // Before anything that the old release would notice.
+    changes.push(steps.preflight());
     changes.push(steps.migrate());
     Ok((changes, Some(Release { number, upload })))
 }
 
-/// The second half of a release: after the units and the web server's site are in place.
-pub fn finish(context: &Context<'_>, facts: &Facts, release: &Release) -> Result<Vec<Change>, ReleaseError> {
+/// The second half of a release: after the units and the web server's site are in place. `before` are the changes of
+/// everything else.
+pub fn finish(
+    context: &Context<'_>,
+    facts: &Facts,
+    release: &Release,
+    before: &[Change],
+) -> Result<Vec<Change>, ReleaseError> {
     let python = python(context.config, facts)?;
     let venv = venv_hash(context.config, context.source, &python);
     let recipe = recipe(context, facts)?;
@@ -274,7 +290,7 @@ pub fn finish(context: &Context<'_>, facts: &Facts, release: &Release) -> Result
     if layout.static_root.is_some() {
         changes.push(steps.collectstatic());
     }
-    changes.push(steps.switch());
+    changes.push(steps.switch(before));
     changes.push(steps.record());
     Ok(changes)
 }
@@ -304,7 +320,13 @@ pub fn config_change(context: &Context<'_>, facts: &Facts, what: &str) -> Result
         layout: &layout,
         record,
     };
-    Ok(vec![steps.copy(live, what), steps.prepare(String::new()), steps.switch(), steps.record()])
+    Ok(vec![
+        steps.copy(live, what),
+        steps.prepare(String::new()),
+        steps.preflight(),
+        steps.switch(&[]),
+        steps.record(),
+    ])
 }
 
 fn code_record(source: &Source) -> Record {
@@ -407,16 +429,24 @@ fn venv_hash(config: &Config, source: &Source, python: &str) -> String {
     sha256(text.as_bytes()).chars().take(12).collect()
 }
 
+/// A worker as its unit's template knows it.
+pub fn worker_item(name: &str, worker: &Worker) -> minijinja::Value {
+    minijinja::Value::from_pairs([
+        ("name", minijinja::Value::from(name)),
+        ("command", worker.command.as_str().into()),
+        ("stop_timeout_s", worker.stop_timeout_s.into()),
+    ])
+}
+
 /// The digest of everything that an instance reads only at its start, besides code and environment.
 fn recipe(context: &Context<'_>, facts: &Facts) -> Result<String, ReleaseError> {
     let mut text = String::new();
     for name in ["django/gunicorn.py.j2", "systemd/web@.service.j2", "systemd/app.socket.j2"] {
         text.push_str(&context.templates.render(name, context.vars, Some(&facts.host))?);
     }
-    for (name, command) in &context.config.workers {
+    for (name, worker) in &context.config.workers {
         let mut vars = context.vars.clone();
-        let item = minijinja::Value::from_pairs([("name", name.as_str()), ("command", command.as_str())]);
-        vars.insert("item".into(), item);
+        vars.insert("item".into(), worker_item(name, worker));
         text.push_str(&context.templates.render("systemd/worker@.service.j2", &vars, Some(&facts.host))?);
     }
     Ok(sha256(text.as_bytes()).chars().take(12).collect())

@@ -110,6 +110,21 @@ pub struct Build {
     pub recipe: Option<String>,
     /// Django's answer about itself, one line of JSON.
     pub answer: Option<String>,
+    /// What it was made from, and by whom: of a release that never came to be recorded, too.
+    pub record: Option<Record>,
+    /// Why it isn't live, if it failed.
+    pub failed: Option<Failed>,
+}
+
+/// A release that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// Whether it ran for visitors and was taken back; otherwise it failed before.
+    pub bad: bool,
+    /// When, RFC 3339, by the server's clock.
+    pub at: String,
+    /// What failed and why, one line.
+    pub reason: String,
 }
 
 impl App {
@@ -150,7 +165,7 @@ fi
 [ ! -e pending ] || sed 's/^/pending\t/' pending
 tail -n 200 releases.jsonl 2>/dev/null | sed 's/^/release\t/'
 cd releases 2>/dev/null && {
-  grep -s '' v*/tree v*/venv v*/config v*/recipe v*/answer.json | sed 's/^/build\t/'
+  grep -s '' v*/tree v*/venv v*/config v*/recipe v*/answer.json v*/record v*/failed | sed 's/^/build\t/'
   newest=; for n in $(ls -d v* 2>/dev/null | sed 's/^v//' | sort -rn); do
     if [ -e "v$n/tree" ]; then newest=v$n; break; fi
   done
@@ -252,6 +267,15 @@ fn parse_build(builds: &mut BTreeMap<u32, Build>, value: &str) -> Option<()> {
         "venv" => build.venv = Some(content.into()),
         "recipe" => build.recipe = Some(content.into()),
         "answer.json" => build.answer = Some(content.into()),
+        "record" => build.record = serde_json::from_str(content).ok(),
+        "failed" => {
+            let mut fields = content.splitn(3, '\t');
+            build.failed = Some(Failed {
+                bad: fields.next() == Some("bad"),
+                at: fields.next().unwrap_or_default().into(),
+                reason: fields.next().unwrap_or_default().into(),
+            });
+        }
         "config" => {
             let (digest, name) = content.split_once("  ")?;
             build.config.insert(name.into(), digest.into());
@@ -266,4 +290,28 @@ fn unpack(encoded: &str) -> Option<String> {
     let mut text = String::new();
     flate2::read::GzDecoder::new(bytes.as_slice()).read_to_string(&mut text).ok()?;
     Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_became_of_each_release_is_read() {
+        let app = parse(
+            "build\tv2/tree:abc\n\
+             build\tv2/record:{\"number\":2,\"at\":\"t\",\"who\":\"me@laptop\",\"dirty\":true,\"what\":\"code\"}\n\
+             build\tv2/failed:bad\t2026-01-02T03:04:05Z\tswitch: GET / answered 500\n\
+             build\tv3/failed:failed\t2026-01-02T03:04:06Z\tpreflight: a: b\n\
+             build\tv4/failed:\n",
+        )
+        .unwrap();
+        let failed = |number: u32| app.builds[&number].failed.clone().unwrap();
+        assert_eq!((failed(2).bad, failed(2).reason.as_str()), (true, "switch: GET / answered 500"));
+        assert_eq!(app.builds[&2].record.as_ref().unwrap().who, "me@laptop");
+        assert_eq!((failed(3).bad, failed(3).at.as_str()), (false, "2026-01-02T03:04:06Z"));
+        assert_eq!(failed(3).reason, "preflight: a: b");
+        // Torn by a power loss.
+        assert_eq!(failed(4), Failed { bad: false, at: String::new(), reason: String::new() });
+    }
 }
