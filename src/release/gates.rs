@@ -33,7 +33,7 @@ const RUN_PREFLIGHT: &str = r#"preflight() {
   stage=$1
   old=$(readlink "$top/current" 2>/dev/null || true); old=${old##*/}
   # A site that has had nothing at the page that nobody named is not worse for still having nothing there.
-  if [ -z "$old" ] || grep -qs '"status": 404' "$state/../$old/preflight"; then stage=$stage,tolerant; fi
+  if [ ! -e "$state/../$old/preflight" ] || grep -qs '"status": 404' "$state/../$old/preflight"; then stage=$stage,tolerant; fi
   units=/run/systemd/system
   unit=ship-preflight-$app@
   rm -rf "$units/$unit.service" "$units/$unit.service.d" "$state/preflight.out"
