@@ -290,7 +290,12 @@ fn release_failure(error: ReleaseError) -> Failure {
         }
         error @ ReleaseError::Python { .. } => Failure::input(error.to_string())
             .hint("ask for the version that the server has, or take an image that has the one you want"),
-        error @ ReleaseError::NoSpace { .. } => Failure::failed(error.to_string()).hint(FULL_HINT),
+        error @ ReleaseError::NoSpace { .. } => {
+            Failure::failed(error.to_string()).hint("nothing was changed").hint(FULL_HINT)
+        }
+        error @ ReleaseError::NoInodes { .. } => Failure::failed(error.to_string())
+            .hint("nothing was changed")
+            .hint("look where they are with `ship ssh -- du -x --inodes -d 3 / | sort -n | tail`"),
     }
 }
 
@@ -410,6 +415,13 @@ pub struct Outcome {
     pub changes: usize,
     /// The release that is live.
     pub live: Option<u32>,
+}
+
+impl Outcome {
+    /// Whether the site is there for the first time: the moment to speak of its names.
+    pub fn is_news(&self) -> bool {
+        self.changes > 0 && self.live == Some(1)
+    }
 }
 
 /// Probes until no other apply runs, following the one that does.

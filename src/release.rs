@@ -4,6 +4,7 @@
 //! interruption.
 
 pub mod gates;
+mod space;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -126,6 +127,14 @@ pub enum ReleaseError {
         /// What is needed in MiB.
         needed_mb: u64,
     },
+    /// Room for fewer files than the release has.
+    #[error("the server's disk has room for {free} more files and this release needs about {needed}")]
+    NoInodes {
+        /// Free inodes.
+        free: u64,
+        /// What is needed.
+        needed: u64,
+    },
 }
 
 /// Everything a release is decided from.
@@ -215,7 +224,7 @@ pub fn plan(
     let number = pending.unwrap_or_else(|| app.next_number());
     let upload = if pending.is_some() { None } else { Some(delta(app, source, &layout)) };
     if let Some(delta) = &upload {
-        check_space(facts, source, delta, app.venvs.contains(&venv))?;
+        space::check(facts, source, delta, app.venvs.contains(&venv))?;
     }
     let files = upload.as_ref().map(files_reason).unwrap_or_default();
     for reason in &mut reasons {
@@ -463,21 +472,6 @@ fn files_reason(delta: &Delta) -> String {
         [one, two] => format!("{one}, {two} changed"),
         [one, two, rest @ ..] => format!("{one}, {two} and {} more files changed", rest.len()),
     }
-}
-
-/// A virtual environment is larger than the code; 300 MiB is what Django with its usual friends takes, twice over.
-fn check_space(facts: &Facts, source: &Source, delta: &Delta, has_venv: bool) -> Result<(), ReleaseError> {
-    let packages = if facts.packages.values().any(|package| !package.installed) || facts.packages.is_empty() {
-        400
-    } else {
-        0
-    };
-    let venv = if has_venv { 0 } else { 300 };
-    let needed_mb = 16 + packages + venv + (delta.send_bytes * 2 + source.tree.bytes() / 4) / (1 << 20);
-    if facts.host.free_mb < needed_mb {
-        return Err(ReleaseError::NoSpace { free_mb: facts.host.free_mb, needed_mb });
-    }
-    Ok(())
 }
 
 /// What is wrong with the live release although nothing about it should change.

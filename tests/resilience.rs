@@ -3,9 +3,12 @@
 //! `scripts/test` runs a few of each; `scripts/resilience` runs them all (`SHIP_RESILIENCE=full`) and writes what was
 //! measured to docs/resilience.md.
 
+mod interruption;
 mod load;
 mod locks;
+mod odd;
 mod releases;
+mod state;
 
 /// How much is done: a few of each, or all of it.
 fn full() -> bool {

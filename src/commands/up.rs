@@ -63,7 +63,7 @@ async fn at_hand(workspace: &Workspace, args: &Up, ui: &Arc<Ui>) -> Result<ExitC
     if let Some(names) = &names {
         names.wait(ui).await?;
     }
-    if let Some(target) = target.filter(|_| outcome.changes > 0 || args.wait_dns) {
+    if let Some(target) = target.filter(|_| outcome.is_news() || args.wait_dns) {
         names::by_hand(config, &target, args.wait_dns, ui).await?;
     }
     Ok(done(config, &outcome, &address, ui))
@@ -138,7 +138,7 @@ async fn in_cloud(
     }
     session.close().await;
     names.wait(ui).await?;
-    if outcome.changes > 0 || args.wait_dns {
+    if made > 0 || outcome.is_news() || args.wait_dns {
         names::by_hand(desired.config(), &machine.target(), args.wait_dns, ui).await?;
     }
     let address = machine.found().reachable_at().map(|address| address.to_string()).unwrap_or_default();

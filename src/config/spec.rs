@@ -21,7 +21,7 @@ pub struct Spec {
     /// Name of the site on the server: its user, database, folders and services. Lowercase letters,
     /// digits and dashes, at most 30. Default: the project folder's name. Two environments on one
     /// server need two names.
-    #[schemars(regex(pattern = r"^[a-z][a-z0-9-]{0,29}$"), example = &"library")]
+    #[schemars(regex(pattern = r"^[a-z]([a-z0-9-]{0,28}[a-z0-9])?$"), example = &"library")]
     pub app: Option<String>,
     /// Where the site runs.
     pub server: ServerSpec,

@@ -760,6 +760,8 @@ fn no_requirements(project: &Project) -> Problem {
 /// Whether `text` names an app, a process or an environment.
 pub(super) fn is_name(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_lowercase())
+        // Part of host names, which don't end so.
+        && !text.ends_with('-')
         && text.len() <= LONGEST_NAME
         && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }

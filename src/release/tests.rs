@@ -288,7 +288,12 @@ fn what_cannot_work_is_said_before_anything_is_done() {
     let mut full = Case::new("");
     full.facts.host.free_mb = 50;
     insta::assert_snapshot!(full.plan(), @r"
-    error: the server has 50 MiB free and this release needs about 716 MiB
+    error: the server has 50 MiB free and this release needs about 764 MiB
+    ");
+    full.facts.host.free_mb = 9000;
+    full.facts.host.free_inodes = Some(900);
+    insta::assert_snapshot!(full.plan(), @r"
+    error: the server's disk has room for 900 more files and this release needs about 33015
     ");
 }
 
