@@ -2,6 +2,8 @@
 //!
 //! The decisions are elsewhere and pure; here they are put in order and carried to the server and back.
 
+mod rollback;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use crate::apply::{Bundle, End, Event, JournalReader, Launch, attach_script, bun
 use crate::assets::{Asset, Assets, template_failure};
 use crate::config::{Config, Database, PlaybookRef};
 use crate::error::Failure;
+use crate::facts::app::App;
 use crate::facts::host::Host;
 use crate::facts::{self, Ask, Facts};
 use crate::plan::Plan;
@@ -24,6 +27,8 @@ use crate::resources::{self, DiffError, Resource};
 use crate::shell::Script;
 use crate::transport::{Exec, Flow, Session, Stdin, Stream};
 use crate::ui::Ui;
+
+pub use self::rollback::{RolledBack, Wish, rollback};
 
 /// The port gunicorn's socket listens on.
 const PORT: u16 = 8000;
@@ -405,6 +410,11 @@ pub async fn restart_with_config(
     Err(Failure::failed("other deploys come in between all the time").hint("try again when they are done"))
 }
 
+/// What is live, in messages.
+fn live_name(app: &App) -> String {
+    app.current.map_or_else(|| "no release".into(), |number| format!("v{number}"))
+}
+
 /// What `up` did.
 #[derive(Debug, Default)]
 pub struct Outcome {
@@ -537,8 +547,12 @@ fn ended(end: End, follower: &Follower<'_>, planned: &Planned) -> Result<Applied
                 .is_some_and(|change| change.id.kind == "release");
             let why = cause(&follower.lines)
                 .map_or_else(|| format!(" (exit {code})"), |cause| format!(": {cause}"));
-            let failure =
-                Failure::failed(format!("`{}` failed{why}", follower.current())).detail(follower.tail());
+            let message =
+                follower.error.clone().unwrap_or_else(|| format!("`{}` failed{why}", follower.current()));
+            let failure = Failure::failed(message).detail(follower.tail());
+            if !follower.hints.is_empty() {
+                return Err(follower.hints.iter().fold(failure, |failure, hint| failure.hint(hint)));
+            }
             Err(if of_release {
                 failure.hint("the site is as it was; mend the cause and run `ship up` again")
             } else {
@@ -557,6 +571,10 @@ struct Follower<'a> {
     lines: Vec<String>,
     began: bool,
     answer_differs: bool,
+    /// What the current step says of its failure.
+    error: Option<String>,
+    /// What it says helps.
+    hints: Vec<String>,
     end: Option<End>,
 }
 
@@ -570,6 +588,8 @@ impl<'a> Follower<'a> {
             lines: Vec::new(),
             began: false,
             answer_differs: false,
+            error: None,
+            hints: Vec::new(),
             end: None,
         }
     }
@@ -593,6 +613,21 @@ impl<'a> Follower<'a> {
         self.lines.get(from..).unwrap_or_default().join("\n")
     }
 
+    /// Whether a line was meant for the user rather than for the log.
+    fn said(&mut self, line: &str) -> bool {
+        let Some((kind, text)) = line.strip_prefix("ship").and_then(|rest| rest.split_once(": ")) else {
+            return false;
+        };
+        match kind {
+            "" => self.ui.warn(text),
+            " note" => self.ui.note(text),
+            " error" => self.error = Some(text.into()),
+            " hint" => self.hints.push(text.into()),
+            _ => return false,
+        }
+        true
+    }
+
     fn take(&mut self, stream: Stream, piece: &[u8]) -> Flow {
         if stream == Stream::Err {
             return Flow::Continue;
@@ -604,12 +639,14 @@ impl<'a> Follower<'a> {
                     self.ui.step_start(&self.title(&step));
                     self.current = Some((step, at_ms));
                     self.lines.clear();
+                    self.error = None;
+                    self.hints.clear();
                 }
                 Event::Output(line) => {
-                    match line.strip_prefix("ship: ") {
-                        Some(advice) => self.ui.warn(advice),
-                        None => self.ui.step_output(&line),
+                    if self.said(&line) {
+                        continue;
                     }
+                    self.ui.step_output(&line);
                     self.lines.push(line);
                 }
                 Event::Done { step, code, at_ms } => {

@@ -3,6 +3,8 @@
 //! Invariant: pure. A step's work is done when its stamp says so; every step can run again after any
 //! interruption.
 
+mod migrations;
+pub mod rollback;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -61,7 +63,7 @@ impl Layout {
     }
 
     /// What Django answered for a build.
-    fn answered(build: &Build) -> Option<Self> {
+    pub(crate) fn answered(build: &Build) -> Option<Self> {
         serde_json::from_str(build.answer.as_deref()?).ok()
     }
 
@@ -221,6 +223,11 @@ pub fn plan(
     if pending.is_some() {
         reasons.push("finishing an interrupted one".into());
     }
+    if app.live().is_some_and(|(_, live)| live.tree.as_deref() != Some(source.tree.digest()))
+        && let Some((number, by)) = rollback::left_with(app, source.tree.digest())
+    {
+        reasons.push(format!("these are the files of v{number}, which v{by} went back from"));
+    }
     reasons.retain(|reason| !reason.is_empty());
 
     let steps = Steps {
@@ -242,7 +249,7 @@ pub fn plan(
     let already = upload.is_none().then(|| reasons.join("; "));
     changes.push(steps.prepare(already.unwrap_or_default()));
     // Before anything that the old release would notice.
-    changes.push(steps.migrate());
+    changes.extend(steps.migrations());
     Ok((changes, Some(Release { number, upload })))
 }
 
@@ -285,6 +292,8 @@ pub fn config_change(context: &Context<'_>, facts: &Facts, what: &str) -> Result
         branch: record.and_then(|record| record.branch.clone()),
         dirty: record.is_some_and(|record| record.dirty),
         what: what.into(),
+        migrations: Vec::new(),
+        rollback: None,
     };
     let steps = Steps {
         context,
@@ -307,6 +316,8 @@ fn code_record(source: &Source) -> Record {
         branch: source.branch.clone(),
         dirty: source.dirty,
         what: "code".into(),
+        migrations: Vec::new(),
+        rollback: None,
     }
 }
 

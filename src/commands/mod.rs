@@ -8,6 +8,8 @@ mod init;
 mod logs;
 mod names;
 mod plan;
+mod releases;
+mod rollback;
 mod run;
 mod ssh;
 mod status;
@@ -18,7 +20,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::assets::Assets;
-use crate::cli::{Cli, Command, Global};
+use crate::cli::{Cli, Command, Global, Up};
 use crate::config::{Config, Defaults};
 use crate::engine::Desired;
 use crate::error::{Exit, Failure};
@@ -70,10 +72,15 @@ fn block_on(work: impl Future<Output = Result<ExitCode, Failure>>) -> Result<Exi
 }
 
 async fn run_remote(global: Global, command: Command, ui: Arc<Ui>) -> Result<ExitCode, Failure> {
-    let workspace = Workspace::open(&global)?;
+    let mut workspace = Workspace::open(&global)?;
+    if let Command::Up(Up { no_dump: true, .. }) = &command {
+        workspace.config.dump_limit_mb = 0;
+    }
     match command {
         Command::Up(args) => up::run(workspace, &args, &ui).await,
         Command::Plan => plan::run(workspace, &ui).await,
+        Command::Releases(args) => releases::run(workspace, &args, &ui).await,
+        Command::Rollback(args) => rollback::run(workspace, &args, &ui).await,
         Command::Status => status::run(workspace, &ui).await,
         Command::Doctor => doctor::run(workspace, &ui).await,
         Command::Destroy(args) => destroy::run(workspace, &args, &ui).await,

@@ -115,6 +115,7 @@ impl Case {
             config: parts.clone(),
             recipe: Some(recipe(&self.context(), &self.facts).unwrap()),
             answer: Some(Layout::usual().line()),
+            ..Build::default()
         };
         self.facts.app.builds.insert(1, build);
         self.facts.app.current = Some(1);
