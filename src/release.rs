@@ -4,6 +4,7 @@
 //! interruption.
 
 mod migrations;
+mod operations;
 pub mod rollback;
 mod steps;
 #[cfg(test)]
@@ -79,6 +80,8 @@ pub struct Source {
     pub tree: Tree,
     /// The requirements files with everything they include: path and content.
     pub requirements: Vec<(String, String)>,
+    /// The migrations of the project's own apps: path and content.
+    pub migrations: Vec<(String, String)>,
     /// Abbreviated commit.
     pub commit: Option<String>,
     /// Branch.
@@ -249,8 +252,21 @@ pub fn plan(
     let already = upload.is_none().then(|| reasons.join("; "));
     changes.push(steps.prepare(already.unwrap_or_default()));
     // Before anything that the old release would notice.
-    changes.extend(steps.migrations());
+    let new = upload.as_ref().filter(|_| app.current.is_some());
+    changes.extend(steps.migrations(&new.map(|delta| new_migrations(source, delta)).unwrap_or_default()));
     Ok((changes, Some(Release { number, upload })))
+}
+
+/// Migration files that the server doesn't have like this, with what they do.
+fn new_migrations(source: &Source, delta: &Delta) -> Vec<(String, Vec<String>)> {
+    let sent = |path: &String| delta.send.contains(path);
+    let files = source.migrations.iter().filter(|(path, _)| sent(path));
+    files.map(|(path, text)| (path.clone(), operations::operations(text))).collect()
+}
+
+/// Whether a file of the project is a migration, which a plan tells about.
+pub fn is_migration(path: &str) -> bool {
+    operations::is_migration(path)
 }
 
 /// The second half of a release: after the units and the web server's site are in place.

@@ -14,6 +14,7 @@ mod ec2;
 mod facts;
 mod fakes;
 mod faults;
+mod rollback;
 mod secrets;
 mod story;
 mod support;

@@ -145,6 +145,7 @@ impl Workspace {
         Ok(Source {
             tree: source::tree(&self.folder, &self.paths)?,
             requirements: source::requirements(&self.folder, &self.config.django.requirements)?,
+            migrations: source::migrations(&self.folder, &self.paths),
             commit: git.commit,
             branch: git.branch,
             dirty: git.dirty,
@@ -165,6 +166,7 @@ impl Workspace {
         let source = Source {
             tree: Tree::default(),
             requirements: Vec::new(),
+            migrations: Vec::new(),
             commit: None,
             branch: None,
             dirty: false,

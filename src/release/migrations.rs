@@ -6,6 +6,7 @@
 
 use crate::apply::heredoc;
 use crate::config::Database;
+use crate::human::count;
 use crate::plan::Change;
 use crate::shell::{Cmd, Script};
 
@@ -25,10 +26,19 @@ enum Before {
 
 impl Steps<'_> {
     /// Looks, dumps and migrates. Without pending migrations the last two do nothing.
-    pub(super) fn migrations(&self) -> Vec<Change> {
+    /// `new` are files that the server lacks and what they do, for the plan.
+    pub(super) fn migrations(&self, new: &[(String, Vec<String>)]) -> Vec<Change> {
         let mut changes = vec![self.look()];
         changes.extend(self.dump(Before::Migrations));
-        changes.push(self.migrate());
+        let mut migrate = self.migrate();
+        if !new.is_empty() {
+            migrate.why = format!("{} not on the server yet", count(new.len(), "migration"));
+            let lines = new.iter().flat_map(|(path, operations)| {
+                std::iter::once(path.clone()).chain(operations.iter().map(|line| format!("  {line}")))
+            });
+            migrate.diff = Some(lines.collect::<Vec<_>>().join("\n"));
+        }
+        changes.push(migrate);
         changes
     }
 
@@ -111,7 +121,7 @@ impl Steps<'_> {
             .then(&self.ask(Cmd::new("reverse").args(names)))
             .line(") || rc=$?")
             .line("exit $rc");
-        self.change(&format!("reverse {}", crate::human::count(names.len(), "migration")), why, script)
+        self.change(&format!("reverse {}", count(names.len(), "migration")), why, script)
     }
 
     /// Puts the dump of a release in the place of the database, after one of the database as it is.

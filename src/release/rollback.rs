@@ -62,14 +62,24 @@ pub fn state(app: &App, number: u32) -> State {
     }
 }
 
-/// Whether somebody went back from it.
-fn was_left(app: &App, number: u32) -> bool {
-    app.releases.iter().filter_map(|record| record.rollback).any(|rollback| left(rollback) == Some(number))
+/// The releases that somebody went back from, each with the number of the rollback.
+fn left(app: &App) -> impl Iterator<Item = (u32, u32)> {
+    let back = |record: &Record| {
+        let rollback = record.rollback?;
+        // Going on to a newer one, or only with the database, says nothing against a release.
+        (origin(app, rollback.to) < origin(app, rollback.from)).then_some((rollback.from, record.number))
+    };
+    app.releases.iter().filter_map(back)
 }
 
-/// The release that a rollback left for another; none if it only took the database back.
-fn left(rollback: Rollback) -> Option<u32> {
-    (rollback.from != rollback.to).then_some(rollback.from)
+/// Whether somebody went back from it.
+fn was_left(app: &App, number: u32) -> bool {
+    left(app).any(|(from, _)| from == number)
+}
+
+/// Whether somebody went back from what it consists of, under whatever number, since it was made.
+fn given_up(app: &App, number: u32) -> bool {
+    left(app).any(|(from, by)| by > number && origin(app, from) == origin(app, number))
 }
 
 /// The release that a chain of rollbacks goes back to.
@@ -97,12 +107,7 @@ pub fn left_with(app: &App, tree: &str) -> Option<(u32, u32)> {
         .rev()
         .find(|(number, build)| build.tree.as_deref() == Some(tree) && was_left(app, **number))
         .map(|(number, _)| *number)?;
-    let by = app
-        .releases
-        .iter()
-        .rev()
-        .find(|record| record.rollback.and_then(left) == Some(number))?;
-    Some((number, by.number))
+    left(app).filter(|(from, _)| *from == number).last()
 }
 
 /// Why there is no rollback.
@@ -163,10 +168,7 @@ pub fn choose(app: &App, wanted: Option<u32>, kept: u32) -> Result<u32, Rollback
         None if unfinished(app).is_some() => Ok(live),
         None => {
             let from = origin(app, live);
-            let good = |number: &u32| {
-                let origin = origin(app, *number);
-                state(app, *number) == State::Good && !was_left(app, origin)
-            };
+            let good = |number: &u32| state(app, *number) == State::Good && !given_up(app, *number);
             let older = app.builds.keys().rev().copied().filter(|number| *number < from);
             older.into_iter().find(good).ok_or(RollbackError::NoneBefore { live })
         }
@@ -393,7 +395,7 @@ pub fn steps(
     if let (Way::Restore, Some((of, dump))) = (way, &surplus.dump) {
         changes.extend(steps.restore(*of, &format!("of {}", dump.at)));
     }
-    changes.extend(steps.migrations());
+    changes.extend(steps.migrations(&[]));
     if layout.static_root.is_some() {
         changes.push(steps.collect_again());
     }

@@ -69,6 +69,7 @@ impl Case {
             source: Source {
                 tree: Tree::default(),
                 requirements: vec![("requirements.txt".into(), FILES[3].1.into())],
+                migrations: Vec::new(),
                 commit: Some("0123456789".into()),
                 branch: None,
                 dirty: false,
@@ -146,7 +147,9 @@ fn a_first_release_brings_everything() {
     > upload v1                                            first release; 5 files, 166 B
     > install Python packages                              Python 3.11, requirements.txt
     > ask Django for its settings
-    > migrate the database
+    > look for pending migrations
+    > dump the database                                    if migrations are pending
+    > migrate the database                                 if migrations are pending
     ");
 }
 
@@ -164,7 +167,9 @@ fn a_changed_file_is_a_release_that_sends_it_alone() {
     > upload v2                                            mysite/views.py changed; 1 file, 3 B
         ~ mysite/views.py
     > ask Django for its settings
-    > migrate the database
+    > look for pending migrations
+    > dump the database                                    if migrations are pending
+    > migrate the database                                 if migrations are pending
     ");
 }
 
@@ -176,7 +181,9 @@ fn other_requirements_are_another_virtual_environment() {
     > upload v2                                            requirements changed
     > install Python packages                              Python 3.11, requirements.txt
     > ask Django for its settings
-    > migrate the database
+    > look for pending migrations
+    > dump the database                                    if migrations are pending
+    > migrate the database                                 if migrations are pending
     ");
 }
 
@@ -187,7 +194,9 @@ fn another_environment_is_a_release() {
     insta::assert_snapshot!(case.plan(), @r"
     > upload v2                                            config changed: TOKEN
     > ask Django for its settings
-    > migrate the database
+    > look for pending migrations
+    > dump the database                                    if migrations are pending
+    > migrate the database                                 if migrations are pending
     ");
 }
 
@@ -199,7 +208,9 @@ fn an_interrupted_release_is_finished_under_its_number() {
     case.facts.app.builds.insert(2, Build { tree, ..Build::default() });
     insta::assert_snapshot!(case.plan(), @r"
     > ask Django for its settings                          finishing an interrupted one
-    > migrate the database
+    > look for pending migrations
+    > dump the database                                    if migrations are pending
+    > migrate the database                                 if migrations are pending
     ");
     assert_eq!(plan(&case.context(), &case.facts, &[]).unwrap().1.unwrap().number, 2);
 }
