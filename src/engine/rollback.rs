@@ -180,12 +180,12 @@ fn ask(app: &App, target: u32, surplus: &Surplus, database: Database, ui: &Ui) -
 /// Refuses what can't be.
 fn check(desired: &Desired, target: u32, surplus: &Surplus, way: Way) -> Result<(), Failure> {
     let others = |failure: Failure| {
-        ways(surplus, desired.config.database)
-            .iter()
-            .filter(|(other, _)| *other != way)
-            .fold(failure, |failure, (way, text)| {
+        ways(surplus, desired.config.database).iter().filter(|(other, _)| *other != way).fold(
+            failure,
+            |failure, (way, text)| {
                 failure.hint(format!("ship rollback v{target} {:<14}  {text}", option(*way)))
-            })
+            },
+        )
     };
     match way {
         Way::Keep => Ok(()),
@@ -199,9 +199,9 @@ fn check(desired: &Desired, target: u32, surplus: &Surplus, way: Way) -> Result<
                 Failure::failed(format!("can't be reversed: {}", stuck.join(", "))).detail(surplus.text()),
             ))
         }
-        Way::Restore if surplus.dump.is_none() => {
-            Err(others(Failure::failed("there is no dump from before these migrations").detail(surplus.text())))
-        }
+        Way::Restore if surplus.dump.is_none() => Err(others(
+            Failure::failed("there is no dump from before these migrations").detail(surplus.text()),
+        )),
         Way::Restore => Ok(()),
     }
 }

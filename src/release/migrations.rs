@@ -20,8 +20,8 @@ pub(super) const PROGRAM: &str = include_str!("../../templates/django/migrations
 enum Before {
     /// Migrations are pending.
     Migrations,
-    /// A dump of then takes the place of the database.
-    Restore,
+    /// What is there is lost: migrations are taken back, or a dump of then takes its place.
+    Loss,
 }
 
 impl Steps<'_> {
@@ -63,15 +63,20 @@ impl Steps<'_> {
         let limit = config.dump_limit_mb;
         let (name, why) = match before {
             Before::Migrations => ("dump the database", "if migrations are pending"),
-            Before::Restore => ("dump the database as it is", "to have it if this was a mistake"),
+            Before::Loss => ("dump the database as it is", "to have it if this was a mistake"),
         };
         if limit == 0 || config.database == Database::External {
             let text = match config.database {
-                Database::External => "ship note: the database is not on this server, so ship takes no dump of it",
-                Database::Postgres | Database::Sqlite => "ship note: no dump was taken before it, as was asked for",
+                Database::External => {
+                    "ship note: the database is not on this server, so ship takes no dump of it"
+                }
+                Database::Postgres | Database::Sqlite => {
+                    "ship note: no dump was taken before it, as was asked for"
+                }
             };
-            let script = self.prelude().set("text", text).line("[ ! -s \"$state/pending\" ] || echo \"$text\"");
-            // Nobody loses data by a restore that can't be.
+            let script =
+                self.prelude().set("text", text).line("[ ! -s \"$state/pending\" ] || echo \"$text\"");
+            // Of what is lost on purpose, the user has been told.
             return (before == Before::Migrations).then(|| self.change("take no dump", "", script));
         }
         let mut script = self.prelude().set("limit", limit.to_string());
@@ -84,14 +89,12 @@ impl Steps<'_> {
         };
         let script = script
             .then(&Script::from_text(size))
-            .then(&Script::from_text(match before {
-                Before::Migrations => SKIP_LARGE,
-                Before::Restore => "",
-            }))
-            .line("install -d -m 0700 /var/backups/ship \"/var/backups/ship/$app\"")
+            .then(&Script::from_text(SKIP_LARGE))
+            .line("install -d -m 0700 /var/backups/ship \"/var/backups/ship/$app\" || failed=1")
             .then(&Script::from_text("dump=/var/backups/ship/$app/$n.dump"))
             .then(&Script::from_text(take))
-            .then(&Script::from_text(KEEP_DUMP));
+            .then(&Script::from_text(KEEP_DUMP))
+            .line(if before == Before::Loss { "touch \"$state/kept\"" } else { "" });
         Some(self.change(name, why, script))
     }
 
@@ -107,8 +110,8 @@ impl Steps<'_> {
         self.change("migrate the database", "if migrations are pending", script)
     }
 
-    /// Takes back migrations with the code of a release that has them.
-    pub(super) fn reverse(&self, with: u32, names: &[String], why: &str, after_switch: bool) -> Change {
+    /// Takes back migrations with the code of a release that has them, after a dump.
+    pub(super) fn reverse(&self, with: u32, names: &[String], why: &str, after_switch: bool) -> Vec<Change> {
         let mut script = self.prelude().then(&self.as_app());
         if after_switch {
             // Whoever still works with the newer code needs what goes now.
@@ -121,17 +124,19 @@ impl Steps<'_> {
             .then(&self.ask(Cmd::new("reverse").args(names)))
             .line(") || rc=$?")
             .line("exit $rc");
-        self.change(&format!("reverse {}", count(names.len(), "migration")), why, script)
+        let reverse = self.change(&format!("reverse {}", count(names.len(), "migration")), why, script);
+        self.dump(Before::Loss).into_iter().chain([reverse]).collect()
     }
 
     /// Puts the dump of a release in the place of the database, after one of the database as it is.
     pub(super) fn restore(&self, dump_of: u32, why: &str) -> Vec<Change> {
-        let script = self.prelude().set("of", format!("v{dump_of}")).line("dump=/var/backups/ship/$app/$of.dump");
+        let script =
+            self.prelude().set("of", format!("v{dump_of}")).line("dump=/var/backups/ship/$app/$of.dump");
         let script = script.then(&Script::from_text(match self.context.config.database {
             Database::Postgres => POSTGRES_RESTORE,
             Database::Sqlite | Database::External => SQLITE_RESTORE,
         }));
-        self.dump(Before::Restore)
+        self.dump(Before::Loss)
             .into_iter()
             .chain([self.change(&format!("restore the dump of before v{dump_of}"), why, script)])
             .collect()
@@ -155,7 +160,7 @@ empty'*) touch "$state/empty" ;; esac
 
 /// The dump of before is kept while this release has changed the database already.
 const ONLY_IF_PENDING: &str = r#"if [ ! -s "$state/pending" ] || [ -e "$state/empty" ]; then exit 0; fi
-if [ -e "/var/backups/ship/$app/$n.dump" ] && { [ -s "$state/applied" ] || [ -e "$state/partly" ]; }; then
+if [ -e "/var/backups/ship/$app/$n.dump" ] && { [ -e "$state/kept" ] || [ -s "$state/applied" ] || [ -e "$state/partly" ]; }; then
   echo "ship note: the dump of before $n is kept: /var/backups/ship/$app/$n.dump"
   exit 0
 fi
@@ -170,7 +175,7 @@ size=$(stat -c %s "$db")
 "#;
 
 const SKIP_LARGE: &str = r#"if [ $((size / 1048576)) -gt "$limit" ]; then
-  echo "ship: the database has $((size / 1048576)) MiB, more than dump_limit ($limit), so no dump is taken before it is migrated"
+  echo "ship: the database has $((size / 1048576)) MiB, more than dump_limit ($limit), so no dump is taken of it"
   exit 0
 fi
 "#;

@@ -195,7 +195,12 @@ class Migration(migrations.Migration):
     #[test]
     fn migrations_are_told_by_their_path() {
         let yes = ["catalog/migrations/0001_initial.py", "migrations/x.py"];
-        let no = ["catalog/migrations/__init__.py", "catalog/migrations/sub/x.py", "catalog/views.py", "migrations/x.pyc"];
+        let no = [
+            "catalog/migrations/__init__.py",
+            "catalog/migrations/sub/x.py",
+            "catalog/views.py",
+            "migrations/x.pyc",
+        ];
         assert!(yes.into_iter().all(is_migration) && !no.into_iter().any(is_migration));
     }
 }

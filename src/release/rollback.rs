@@ -246,7 +246,8 @@ pub fn parse_schema(text: &str) -> Schema {
             Some("applied") => {
                 let mut field = || fields.next().unwrap_or_default().to_string();
                 let (name, irreversible, additive, replaces) = (field(), field(), field(), field());
-                let replaces = replaces.split(',').filter(|name| !name.is_empty()).map(str::to_string).collect();
+                let replaces =
+                    replaces.split(',').filter(|name| !name.is_empty()).map(str::to_string).collect();
                 schema.applied.push(Applied { name, irreversible, additive: !additive.is_empty(), replaces });
             }
             Some(_) | None => {}
@@ -293,7 +294,9 @@ impl Surplus {
             .iter()
             .map(|migration| format!("  {:<width$}  {}", migration.name, kind(migration)))
             .collect();
-        lines.extend(self.partly.iter().map(|(number, name)| format!("  {name}  applied half-way by v{number}")));
+        lines.extend(
+            self.partly.iter().map(|(number, name)| format!("  {name}  applied half-way by v{number}")),
+        );
         lines.join("\n")
     }
 
@@ -308,7 +311,8 @@ impl Surplus {
 pub fn surplus(app: &App, schema: &Schema, target: u32) -> Option<Surplus> {
     let known = schema.target.as_ref()?;
     let lacks = |migration: &&Applied| {
-        let replaced = !migration.replaces.is_empty() && migration.replaces.iter().all(|name| known.contains(name));
+        let replaced =
+            !migration.replaces.is_empty() && migration.replaces.iter().all(|name| known.contains(name));
         !known.contains(&migration.name) && !replaced
     };
     let migrations: Vec<Applied> = schema.applied.iter().filter(lacks).cloned().collect();
@@ -390,7 +394,7 @@ pub fn steps(
     let mut changes = vec![steps.copy(target, &what), steps.prepare_of(target)];
     changes.extend(between);
     if reverse && !late {
-        changes.push(steps.reverse(surplus.with, &names, &why, false));
+        changes.extend(steps.reverse(surplus.with, &names, &why, false));
     }
     if let (Way::Restore, Some((of, dump))) = (way, &surplus.dump) {
         changes.extend(steps.restore(*of, &format!("of {}", dump.at)));
@@ -403,7 +407,7 @@ pub fn steps(
     changes.push(steps.put_environment_back());
     changes.push(steps.record());
     if late {
-        changes.push(steps.reverse(surplus.with, &names, &why, true));
+        changes.extend(steps.reverse(surplus.with, &names, &why, true));
     }
     changes
 }
@@ -416,4 +420,101 @@ fn with_processes_of(config: &Config, app: &App, live: u32) -> Config {
     let workers: BTreeMap<String, String> =
         app.enabled.iter().filter_map(name).map(|name| (name, String::new())).collect();
     Config { workers, ..config.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::app::Build;
+
+    /// Releases `(number, what it went back from and to)`, all kept and the last one live; what failed isn't recorded.
+    fn app(releases: &[(u32, Option<(u32, u32)>)], failed: &[u32]) -> App {
+        let mut app = App::default();
+        for (number, back) in releases {
+            let rollback = back.map(|(from, to)| Rollback { from, to });
+            let record = serde_json::json!({"number": number, "at": "", "who": "", "rollback": rollback});
+            app.releases.push(serde_json::from_value(record).unwrap());
+            app.current = Some(*number);
+        }
+        for number in releases.iter().map(|(number, _)| number).chain(failed) {
+            let build =
+                Build { tree: Some(format!("t{number}")), venv: Some("e".into()), ..Build::default() };
+            app.builds.insert(*number, build);
+        }
+        app
+    }
+
+    fn chosen(app: &App, wanted: Option<u32>) -> String {
+        choose(app, wanted, 5).map_or_else(|error| error.to_string(), |number| format!("v{number}"))
+    }
+
+    #[test]
+    fn the_last_good_one_is_gone_back_to() {
+        let check = |releases: &[(u32, Option<(u32, u32)>)], failed: &[u32], expect: &str| {
+            assert_eq!(chosen(&app(releases, failed), None), expect, "{releases:?}");
+        };
+        check(&[], &[], "there is no release yet");
+        check(&[(1, None)], &[], "there is no good release before v1");
+        check(&[(1, None), (2, None)], &[3], "v1");
+        check(&[(1, None), (3, None)], &[2], "v1");
+        // Twice goes on to what was before.
+        check(&[(1, None), (2, None), (3, None), (4, Some((3, 2)))], &[], "v1");
+        check(&[(1, None), (2, None), (3, None), (4, Some((3, 2))), (5, None)], &[], "v4");
+        // What was gone back from is good again once somebody chose it by its number.
+        check(&[(1, None), (2, None), (3, Some((2, 1))), (4, Some((3, 2))), (5, None)], &[], "v4");
+        check(&[(1, None), (2, None), (3, Some((2, 1))), (4, None)], &[], "v3");
+        check(&[(1, None), (2, None), (3, Some((2, 2)))], &[], "v1");
+    }
+
+    #[test]
+    fn a_release_that_failed_its_checks_is_passed_over() {
+        let mut app = app(&[(1, None), (2, None), (3, None)], &[4]);
+        app.builds.get_mut(&2).unwrap().failed = Some("2026-01-02T03:04:05Z\t500 at /".into());
+        app.builds.remove(&1);
+        assert_eq!([1, 2, 3, 4].map(|number| state(&app, number).word()), ["gone", "bad", "live", "failed"]);
+        assert_eq!(chosen(&app, None), "there is no good release before v3");
+        assert_eq!(chosen(&app, Some(2)), "v2");
+        assert_eq!(chosen(&app, Some(1)), "v1 is no longer on the server, which keeps 5 releases");
+        assert_eq!(chosen(&app, Some(4)), "v4 never served");
+        assert_eq!(chosen(&app, Some(7)), "there is no v7");
+        assert!(chosen(&app, Some(3)).starts_with("v3 is live"));
+    }
+
+    #[test]
+    fn what_a_failed_release_did_to_the_database_is_gone_back_from_first() {
+        let mut app = app(&[(1, None), (2, None)], &[3]);
+        app.builds.get_mut(&3).unwrap().applied.push("a.0002_b".into());
+        assert_eq!((chosen(&app, None).as_str(), chosen(&app, Some(2)).as_str()), ("v2", "v2"));
+    }
+
+    const SAID: &str = "noted\nhas\ta.0001_x\nhas\ta.0002_y\nhas\tb.0001_x\nasked\tv4\nhello from the project\n\
+                        applied\ta.0001_x\t\tadditive\t\napplied\ta.0003_z\t\tadditive\t\n\
+                        applied\tb.0001_squashed\t\tadditive\tb.0001_x\napplied\ta.0004_w\tRunPython\t\t\n";
+
+    #[test]
+    fn what_the_target_does_not_know_of_is_found_with_the_dump_of_before() {
+        let schema = parse_schema(SAID);
+        let mut app = app(&[(1, None), (2, None), (3, None), (4, None)], &[]);
+        let dump = |at: &str| Some(Dump { bytes: 4200, at: at.into() });
+        for (number, name) in [(2, "a.0002_y"), (3, "a.0003_z"), (4, "a.0004_w")] {
+            let build = app.builds.get_mut(&number).unwrap();
+            build.applied.push(name.into());
+            build.dump = dump(&format!("day {number}"));
+        }
+        let found = surplus(&app, &schema, 2).unwrap();
+        insta::assert_snapshot!(found.text(), @r"
+          a.0003_z  can be reversed
+          a.0004_w  can't be reversed: RunPython
+        ");
+        assert_eq!(found.with, 4);
+        assert_eq!(found.irreversible(), [("a.0004_w".to_string(), "RunPython".to_string())]);
+        assert_eq!(found.dump_text().unwrap(), "the dump of day 3 from before v3 (4.2 kB)");
+
+        // A dump from before all of it is on no release that is kept.
+        app.builds.remove(&3);
+        assert_eq!(surplus(&app, &schema, 2).unwrap().dump, None);
+        assert_eq!(surplus(&app, &parse_schema("asked\tv4\n"), 2), None);
+        let nothing = parse_schema("noted\nhas\ta.0001_x\nasked\tv1\napplied\ta.0001_x\t\t\t\n");
+        assert!(surplus(&app, &nothing, 1).unwrap().is_empty());
+    }
 }
