@@ -121,8 +121,16 @@ pub fn launch_script(launch: &Launch) -> Script {
         .line("apply=$applies/$id")
         .line("install -d -m 0755 /var/lib/ship \"/var/lib/ship/$app\"")
         .line("install -d -m 0700 \"$applies\"")
-        // The journals of the last five applies are kept for whoever asks what happened.
-        .line("ls -1t \"$applies\" | tail -n +6 | while IFS= read -r old; do rm -rf \"$applies/$old\"; done")
+        // The journals of the last twenty applies are kept for whoever asks what happened. One that runs is needed.
+        .line("ls -1t \"$applies\" | tail -n +21 | while IFS= read -r old; do")
+        .line("  systemctl is-active --quiet \"ship-$app-$old.service\" || rm -rf \"$applies/$old\"")
+        .line("done")
+        // What a power loss left behind: steps and files, secrets among them.
+        .line("for old in \"$applies\"/*/; do")
+        .line("  [ -d \"$old/steps\" ] || continue")
+        .line("  systemctl is-active --quiet \"ship-$app-$(basename \"$old\").service\" ||")
+        .line("    ( cd \"$old\" && rm -rf steps data before upload upload.part upload.failed )")
+        .line("done")
         .line("mkdir \"$apply\"")
         .line(&format!("head -c {} | tar -xzf - -C \"$apply\" --no-same-owner", launch.bundle_bytes))
         .line(": >\"$apply/journal\"")
@@ -141,6 +149,17 @@ pub fn launch_script(launch: &Launch) -> Script {
     } else {
         script.line("wait")
     }
+}
+
+/// Asks an apply to end after its current step. It may not have begun yet.
+pub fn stop_script(app: &str, id: &str) -> Script {
+    Script::from_text("set -eu").set("apply", format!("/var/lib/ship/{app}/apply/{id}")).line(
+        r#"for _ in $(seq 100); do
+  if [ -e "$apply/journal" ]; then : >"$apply/stop"; exit; fi
+  sleep 0.1
+done
+exit 1"#,
+    )
 }
 
 /// Follows the journal of an apply that runs already, from a byte on.
@@ -174,6 +193,8 @@ pub enum Event {
     Start {
         /// Its id.
         step: String,
+        /// What the user who planned it saw.
+        title: String,
         /// When.
         at_ms: u64,
     },
@@ -201,6 +222,8 @@ pub enum End {
     Busy,
     /// Another apply ran since the plan was made.
     Stale,
+    /// Between two steps, since someone asked for it.
+    Stopped,
 }
 
 /// Reads the journal as it arrives, in pieces of any size.
@@ -208,6 +231,12 @@ pub enum End {
 pub struct JournalReader {
     pending: Vec<u8>,
     bytes: u64,
+}
+
+/// The list of an apply's steps, as its runner reads it: id and title.
+pub fn order(bundle: &Bundle) -> String {
+    let title = |step: &BundleStep| step.title.split_whitespace().collect::<Vec<_>>().join(" ");
+    bundle.steps.iter().map(|step| format!("{} {}\n", step.id, title(step))).collect()
 }
 
 impl JournalReader {
@@ -237,12 +266,15 @@ fn event(line: &str) -> Event {
         let words: Vec<&str> = what.split(' ').collect();
         match words.as_slice() {
             ["begin", _] => Some(Event::Begin),
-            ["start", step] => Some(Event::Start { step: (*step).into(), at_ms }),
+            ["start", step, title @ ..] => {
+                Some(Event::Start { step: (*step).into(), title: title.join(" "), at_ms })
+            }
             ["done", step, code] => {
                 Some(Event::Done { step: (*step).into(), code: code.parse().ok()?, at_ms })
             }
             ["end", "busy"] => Some(Event::End(End::Busy)),
             ["end", "stale"] => Some(Event::End(End::Stale)),
+            ["end", "stopped"] => Some(Event::End(End::Stopped)),
             ["end", code] => Some(Event::End(End::Code(code.parse().ok()?))),
             _ => None,
         }
@@ -264,7 +296,11 @@ pub fn cause(lines: &[String]) -> Option<String> {
     };
     let tool = || {
         let tags = ["error: ", "ERROR: ", "E: "];
-        lines.iter().find_map(|line| tags.iter().find_map(|tag| line.strip_prefix(tag))).map(str::to_string)
+        let said = |line: &String| tags.iter().find_map(|tag| line.strip_prefix(tag)).map(str::to_string);
+        let (index, said) = lines.iter().enumerate().find_map(|(index, line)| Some((index, said(line)?)))?;
+        // uv names the reason on a line of its own.
+        let because = lines.get(index + 1).and_then(|line| line.trim_start().strip_prefix("cause: "));
+        Some(because.map_or_else(|| said.clone(), |because| format!("{said}: {because}")))
     };
     let full = || {
         let full = lines.iter().any(|line| line.contains("No space left on device"));
@@ -281,14 +317,19 @@ pub fn cause(lines: &[String]) -> Option<String> {
 /// A step's script that waits for the upload, for the release that needs it.
 pub fn wait_for_upload() -> Script {
     Script::from_text(
-        r#"until [ -e upload ]; do
+        r#"seen=- changed=0
+until [ -e upload ]; do
   if [ -e upload.failed ]; then
     echo "the upload failed: $(cat upload.failed)"
     exit 74
   fi
-  # The folder stands for an upload that has not even begun.
-  seen=$(stat -c %Y upload.part 2>/dev/null || stat -c %Y .)
-  if [ $(($(date +%s) - seen)) -gt 30 ]; then
+  if [ -e stop ]; then exit 77; fi
+  # By the time since boot, which never leaps.
+  read -r now _ </proc/uptime
+  now=${now%.*}
+  size=$(stat -c %s upload.part 2>/dev/null || true)
+  if [ "$size" != "$seen" ]; then seen=$size changed=$now; fi
+  if [ $((now - changed)) -gt 30 ]; then
     echo 'the upload stopped half-way: the connection to the laptop is gone'
     exit 74
   fi
@@ -337,7 +378,7 @@ mod tests {
 
     #[test]
     fn the_journal_is_read_in_pieces() {
-        let text = "\u{1e}5\tbegin 7\n\u{1e}6\tstart 0001\nhello\n\u{1e}9\tdone 0001 3\n\u{1e}9\tend 3\n";
+        let text = "\u{1e}5\tbegin 7\n\u{1e}6\tstart 0001 install x  y\nhello\n\u{1e}9\tdone 0001 3\n\u{1e}9\tend 3\n";
         let mut reader = JournalReader::default();
         let mut events = Vec::new();
         for byte in text.as_bytes() {
@@ -347,7 +388,7 @@ mod tests {
             events,
             [
                 Event::Begin,
-                Event::Start { step: "0001".into(), at_ms: 6 },
+                Event::Start { step: "0001".into(), title: "install x  y".into(), at_ms: 6 },
                 Event::Output("hello".into()),
                 Event::Done { step: "0001".into(), code: 3, at_ms: 9 },
                 Event::End(End::Code(3)),
@@ -368,6 +409,10 @@ mod tests {
         assert_eq!(
             check("Reading…\nE: Unable to locate package x").as_deref(),
             Some("Unable to locate package x")
+        );
+        assert_eq!(
+            check("error: No solution found\n  cause: Because you require a<5 and a==5").as_deref(),
+            Some("No solution found: Because you require a<5 and a==5")
         );
         assert_eq!(
             check("E: x\ncat: write error: No space left on device").as_deref(),

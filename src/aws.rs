@@ -170,6 +170,9 @@ where
             }
         }
         SdkError::TimeoutError(_) => End::Lost("no answer in time".into()),
+        error if chain(error).contains("dns error") => {
+            End::Lost("no such host: is this computer online, and is there such a region?".into())
+        }
         // Dispatch failures, truncated answers, and what a later SDK may add.
         _ => End::Lost(chain(error)),
     }

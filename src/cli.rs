@@ -139,6 +139,9 @@ pub struct Up {
     /// Take no dump of the database before it is migrated
     #[arg(long)]
     pub no_dump: bool,
+    /// Fail at once while somebody else's deploy is running, rather than follow it and go on
+    #[arg(long)]
+    pub no_wait: bool,
     /// With `dns: none`: wait until the records that you set are there
     #[arg(long)]
     pub wait_dns: bool,

@@ -741,4 +741,4 @@ pub fn leftovers(things: &[Thing]) -> Vec<(&Thing, String)> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -13,19 +13,23 @@ use bytes::Bytes;
 use minijinja::Value;
 use tokio::io::AsyncReadExt as _;
 
-use crate::apply::{Bundle, End, Event, JournalReader, Launch, attach_script, bundle, cause, launch_script};
+use crate::apply::{
+    Bundle, End, Event, JournalReader, Launch, attach_script, bundle, cause, launch_script, order,
+    stop_script,
+};
 use crate::assets::{Asset, Assets, template_failure};
 use crate::config::{Config, Database, PlaybookRef};
-use crate::error::Failure;
+use crate::error::{Exit, Failure};
 use crate::facts::app::App;
 use crate::facts::host::Host;
 use crate::facts::{self, Ask, Facts};
 use crate::plan::Plan;
 use crate::playbook::{self, PlaybookError, Templates, Vars};
+use crate::release::gates::{CAUSE, HINT, NOTE};
 use crate::release::{self, Context, Layout, Release, ReleaseError, Source, secret_file};
 use crate::resources::{self, DiffError, Resource};
 use crate::shell::Script;
-use crate::transport::{Exec, Flow, Session, Stdin, Stream};
+use crate::transport::{Exec, Flow, Output, Session, Stdin, Stream, TransportError};
 use crate::ui::Ui;
 
 pub use self::rollback::{RolledBack, Wish, rollback};
@@ -35,9 +39,6 @@ const PORT: u16 = 8000;
 
 /// What helps against a full disk.
 const FULL_HINT: &str = "look what fills it with `ship ssh -- df -h` and `ship ssh -- du -xsh /var/* /srv/*`";
-
-/// How long a new release may take to load, in seconds.
-const START_TIMEOUT_S: u32 = 120;
 
 /// Everything known before the server is asked.
 pub struct Desired {
@@ -105,7 +106,8 @@ impl Desired {
         // Packages of the second half join the one transaction of the first.
         let mut changes = resources::package::merge(changes, &facts.broken_packages);
         if let Some(release) = &release {
-            changes.extend(release::finish(&context, facts, release).map_err(release_failure)?);
+            let finish = release::finish(&context, facts, release, &changes).map_err(release_failure)?;
+            changes.extend(finish);
         }
         Ok(Planned { plan: Plan { changes }, release })
     }
@@ -161,13 +163,8 @@ impl Desired {
         let home = format!("/srv/{app}");
         let text = |text: &str| Value::from(text);
         let root = config.django.suffix();
-        let workers: Vec<Value> = config
-            .workers
-            .iter()
-            .map(|(name, command)| {
-                Value::from_pairs([("name", name.as_str()), ("command", command.as_str())])
-            })
-            .collect();
+        let workers: Vec<Value> =
+            config.workers.iter().map(|(name, worker)| release::worker_item(name, worker)).collect();
         Vars::from([
             ("app".into(), text(app)),
             ("user".into(), text(app)),
@@ -186,7 +183,7 @@ impl Desired {
             ("plain_env".into(), Value::from(self.plain_env())),
             ("web_workers".into(), Value::from(config.web.workers.unwrap_or(0))),
             ("timeout_s".into(), Value::from(config.web.timeout_s)),
-            ("start_timeout_s".into(), Value::from(START_TIMEOUT_S)),
+            ("start_timeout_s".into(), Value::from(config.web.boot_timeout_s)),
             ("max_upload_mb".into(), Value::from(config.web.max_upload_mb)),
             ("workers".into(), Value::from(workers)),
             ("volume_device".into(), Value::from(self.volume.clone())),
@@ -298,7 +295,12 @@ fn release_failure(error: ReleaseError) -> Failure {
         }
         error @ ReleaseError::Python { .. } => Failure::input(error.to_string())
             .hint("ask for the version that the server has, or take an image that has the one you want"),
-        error @ ReleaseError::NoSpace { .. } => Failure::failed(error.to_string()).hint(FULL_HINT),
+        error @ ReleaseError::NoSpace { .. } => {
+            Failure::failed(error.to_string()).hint("nothing was changed").hint(FULL_HINT)
+        }
+        error @ ReleaseError::NoInodes { .. } => Failure::failed(error.to_string())
+            .hint("nothing was changed")
+            .hint("look where they are with `ship ssh -- du -x --inodes -d 3 / | sort -n | tail`"),
     }
 }
 
@@ -321,12 +323,13 @@ enum Applied {
 
 /// Makes it so: plans, asks, applies, verifies; as often as Django's answers make it necessary.
 ///
-/// `agreed` is a plan that the user has seen and said yes to already.
+/// `agreed` is a plan that the user has seen and said yes to already; `wait` for somebody else's apply to end.
 pub async fn up(
     session: &Session,
     desired: &Desired,
     project: &Path,
     agreed: Option<&Plan>,
+    wait: bool,
     ui: &Ui,
 ) -> Result<Outcome, Failure> {
     let asks = desired.asks()?;
@@ -336,7 +339,7 @@ pub async fn up(
     // A first deploy has two rounds, a redeploy one; more means that something never settles.
     for _ in 0..5 {
         ui.working("looking at the server");
-        let facts = settled(session, &asks, desired.config(), ui).await?;
+        let facts = settled(session, &asks, desired.config(), wait, ui).await?;
         let planned = desired.plan(&facts)?;
         if planned.plan.is_empty() {
             outcome.live = facts.app.current;
@@ -386,7 +389,7 @@ pub async fn restart_with_config(
 ) -> Result<Option<u32>, Failure> {
     let asks = release::asks(&desired.config, &desired.source.tree).into_iter().collect();
     for _ in 0..3 {
-        let facts = settled(session, &asks, &desired.config, ui).await?;
+        let facts = settled(session, &asks, &desired.config, true, ui).await?;
         let vars = desired.vars(&Layout::usual());
         let context = Context {
             config: &desired.config,
@@ -424,11 +427,19 @@ pub struct Outcome {
     pub live: Option<u32>,
 }
 
+impl Outcome {
+    /// Whether the site is there for the first time: the moment to speak of its names.
+    pub fn is_news(&self) -> bool {
+        self.changes > 0 && self.live == Some(1)
+    }
+}
+
 /// Probes until no other apply runs, following the one that does.
 async fn settled(
     session: &Session,
     asks: &BTreeSet<Ask>,
     config: &Config,
+    wait: bool,
     ui: &Ui,
 ) -> Result<Facts, Failure> {
     loop {
@@ -438,14 +449,13 @@ async fn settled(
             tokio::time::sleep(Duration::from_millis(300)).await;
             continue;
         }
-        ui.note(&format!(
-            "{} has been changing this server since {}; following it",
-            if running.who.is_empty() { "someone" } else { &running.who },
-            running.since
-        ));
+        if !wait {
+            return Err(Failure::failed(running.to_string())
+                .hint("without --no-wait, `ship up` follows it and goes on from there"));
+        }
+        ui.note(&format!("{running}; following it"));
         let script = attach_script(&config.app, &running.id, 0);
-        let titles = BTreeMap::new();
-        let mut follower = Follower::new(&titles, ui);
+        let mut follower = Follower::new(ui);
         session.stream(Exec::as_root(&script), &mut |stream, piece| follower.take(stream, piece)).await?;
         ui.idle();
     }
@@ -460,8 +470,6 @@ async fn apply(
     ui: &Ui,
 ) -> Result<Applied, Failure> {
     let bundle = bundle(&planned.plan);
-    let titles: BTreeMap<String, String> =
-        bundle.steps.iter().map(|step| (step.id.clone(), step.title.clone())).collect();
     let packed = pack_bundle(&bundle, &desired.assets)?;
     let send = planned.release.as_ref().and_then(|release| release.upload.as_ref()).map(|delta| &delta.send);
     let upload = match send.filter(|send| !send.is_empty()) {
@@ -478,7 +486,7 @@ async fn apply(
         upload: upload.is_some(),
     };
     let script = launch_script(&launch);
-    let mut follower = Follower::new(&titles, ui);
+    let mut follower = Follower::new(ui);
     let mut stderr = Vec::new();
     let streamed = {
         let mut on_output = |stream: Stream, piece: &[u8]| {
@@ -487,23 +495,34 @@ async fn apply(
             }
             follower.take(stream, piece)
         };
-        match &upload {
+        let mut input;
+        let stdin = match &upload {
             Some(file) => {
                 let opened = file
                     .reopen()
                     .map_err(|error| Failure::failed(format!("can't read the upload back: {error}")))?;
-                let mut input = std::io::Cursor::new(packed).chain(tokio::fs::File::from_std(opened));
-                session.stream(Exec::as_root(&script).stdin(Stdin::Stream(&mut input)), &mut on_output).await
+                input = std::io::Cursor::new(packed).chain(tokio::fs::File::from_std(opened));
+                Stdin::Stream(&mut input)
             }
-            None => {
-                let stdin = Stdin::Bytes(Bytes::from(packed));
-                session.stream(Exec::as_root(&script).stdin(stdin), &mut on_output).await
-            }
-        }
+            None => Stdin::Bytes(Bytes::from(packed)),
+        };
+        let work = session.stream(Exec::as_root(&script).stdin(stdin), &mut on_output);
+        let stop = stop_script(&launch.app, &id);
+        interruptible(work, session.exec(&stop, Bytes::new()), ui).await
     };
     ui.idle();
+    let (streamed, asked) = match streamed {
+        Watched::Ended { work, asked } => (work, asked),
+        Watched::Left { heard } => return Err(left(&follower, heard)),
+    };
     match (follower.end.take(), streamed) {
-        (Some(end), _) => ended(end, &follower, planned),
+        (Some(End::Stopped), _) => Err(halted(&follower, &planned.plan)),
+        (Some(end), _) => match ended(end, &follower, planned, facts.app.current)? {
+            Applied::Done => Ok(Applied::Done),
+            // The next round would be a step that the user does not want.
+            Applied::Answered | Applied::Overtaken if asked => Err(halted(&follower, &planned.plan)),
+            again @ (Applied::Answered | Applied::Overtaken) => Ok(again),
+        },
         (None, Err(error)) if follower.began => Err(Failure::from(error)
             .hint("the server finishes its step by itself; `ship up` follows it or carries on")),
         (None, Err(error)) => Err(error.into()),
@@ -514,6 +533,67 @@ async fn apply(
             String::from_utf8_lossy(&stderr)
         ))),
     }
+}
+
+/// How work on the server ended for the user who watched it.
+enum Watched<T> {
+    /// By itself; `asked` if Ctrl-C asked for its end.
+    Ended { work: T, asked: bool },
+    /// A second Ctrl-C left it to itself; `heard` if the server knows of the first.
+    Left { heard: bool },
+}
+
+/// Watches work on the server: the first Ctrl-C asks the server to stop after its step, the second leaves.
+async fn interruptible<T>(
+    work: impl Future<Output = T>,
+    stop: impl Future<Output = Result<Output, TransportError>>,
+    ui: &Ui,
+) -> Watched<T> {
+    let mut guard = ui.interrupts().guard();
+    tokio::pin!(work, stop);
+    tokio::select! {
+        work = &mut work => return Watched::Ended { work, asked: false },
+        () = guard.next() => {}
+    }
+    ui.note("stopping after this step; Ctrl-C again leaves at once");
+    let mut heard = None;
+    loop {
+        tokio::select! {
+            work = &mut work => return Watched::Ended { work, asked: true },
+            answer = &mut stop, if heard.is_none() => {
+                heard = Some(answer.is_ok_and(|output| output.success()));
+            }
+            () = guard.next() => return Watched::Left { heard: heard == Some(true) },
+        }
+    }
+}
+
+/// What is said when the server stopped between two steps.
+fn halted(follower: &Follower<'_>, plan: &Plan) -> Failure {
+    let next = follower.step().map_or(0, |index| index + 1);
+    let hint = match plan.changes.get(next) {
+        Some(change) => format!("`ship up` carries on with `{}`", change.title()),
+        None => "`ship up` carries on".to_string(),
+    };
+    let message = match follower.step() {
+        Some(_) => format!("stopped after `{}`", follower.current()),
+        None => "stopped before the first step".to_string(),
+    };
+    Failure::new(Exit::Interrupted, message).hint(hint)
+}
+
+/// What is said when the user leaves while the server works.
+fn left(follower: &Follower<'_>, heard: bool) -> Failure {
+    let message = match (follower.began, heard) {
+        (false, _) => "left before the server began".to_string(),
+        (true, true) => format!("left; the server finishes `{}` and stops there", follower.current()),
+        (true, false) => format!(
+            "left; the server has not heard that it should stop: it finishes `{}` and all that follows",
+            follower.current()
+        ),
+    };
+    Failure::new(Exit::Interrupted, message)
+        .hint("`ship up` follows it or carries on; `ship status` shows it")
 }
 
 /// Why an apply ended without a word: a full disk can't even hold the end of the journal.
@@ -533,99 +613,101 @@ async fn stopped(session: &Session, follower: &Follower<'_>) -> Failure {
         .hint("was it rebooted, or did it run out of memory? `ship up` carries on")
 }
 
-fn ended(end: End, follower: &Follower<'_>, planned: &Planned) -> Result<Applied, Failure> {
+fn ended(
+    end: End,
+    follower: &Follower<'_>,
+    planned: &Planned,
+    live: Option<u32>,
+) -> Result<Applied, Failure> {
     match end {
         End::Code(0) => Ok(Applied::Done),
         End::Code(code) if code == release::ANSWER_DIFFERS && follower.answer_differs => {
             Ok(Applied::Answered)
         }
-        End::Busy | End::Stale => Ok(Applied::Overtaken),
+        End::Busy | End::Stale | End::Stopped => Ok(Applied::Overtaken),
         End::Code(code) => {
             let of_release = follower
                 .step()
                 .and_then(|index| planned.plan.changes.get(index))
                 .is_some_and(|change| change.id.kind == "release");
-            let why = cause(&follower.lines)
-                .map_or_else(|| format!(" (exit {code})"), |cause| format!(": {cause}"));
-            let message =
-                follower.error.clone().unwrap_or_else(|| format!("`{}` failed{why}", follower.current()));
-            let failure = Failure::failed(message).detail(follower.tail());
-            if !follower.hints.is_empty() {
-                return Err(follower.hints.iter().fold(failure, |failure, hint| failure.hint(hint)));
-            }
-            Err(if of_release {
-                failure.hint("the site is as it was; mend the cause and run `ship up` again")
-            } else {
-                failure.hint("`ship up` carries on from here; -v shows all that the steps print")
+            let why =
+                follower.said_why().map_or_else(|| format!(" (exit {code})"), |cause| format!(": {cause}"));
+            let failure =
+                Failure::failed(format!("`{}` failed{why}", follower.current())).detail(follower.tail());
+            let failure = follower.said(HINT).fold(failure, Failure::hint);
+            let switched = follower.step().and_then(|index| planned.plan.changes.get(..index));
+            let switched =
+                switched.into_iter().flatten().any(|change| change.id.name.starts_with("switch to"));
+            Err(match (of_release, live) {
+                (true, Some(_)) if switched => failure.hint("the new release serves; `ship status` shows it"),
+                (true, Some(live)) => failure.hint(format!(
+                    "the site is as it was: v{live} serves; mend the cause and run `ship up` again"
+                )),
+                (true, None) => failure.hint("mend the cause and run `ship up` again"),
+                (false, _) => {
+                    failure.hint("`ship up` carries on from here; -v shows all that the steps print")
+                }
             })
         }
     }
 }
 
+/// The step that an apply is at.
+struct Current {
+    step: String,
+    title: String,
+    at_ms: u64,
+}
+
 /// Reads an apply's journal into progress.
 struct Follower<'a> {
     reader: JournalReader,
-    titles: &'a BTreeMap<String, String>,
     ui: &'a Ui,
-    current: Option<(String, u64)>,
+    current: Option<Current>,
     lines: Vec<String>,
     began: bool,
     answer_differs: bool,
-    /// What the current step says of its failure.
-    error: Option<String>,
-    /// What it says helps.
-    hints: Vec<String>,
     end: Option<End>,
 }
 
 impl<'a> Follower<'a> {
-    fn new(titles: &'a BTreeMap<String, String>, ui: &'a Ui) -> Self {
+    fn new(ui: &'a Ui) -> Self {
         Self {
             reader: JournalReader::default(),
-            titles,
             ui,
             current: None,
             lines: Vec::new(),
             began: false,
             answer_differs: false,
-            error: None,
-            hints: Vec::new(),
             end: None,
         }
     }
 
-    fn title(&self, step: &str) -> String {
-        self.titles.get(step).cloned().unwrap_or_else(|| format!("step {}", step.trim_start_matches('0')))
-    }
-
     fn current(&self) -> String {
-        self.current.as_ref().map_or_else(|| "the first step".into(), |(step, _)| self.title(step))
+        self.current.as_ref().map_or_else(|| "the first step".into(), |current| current.title.clone())
     }
 
     /// The index of the current step's change.
     fn step(&self) -> Option<usize> {
-        self.current.as_ref()?.0.parse::<usize>().ok()?.checked_sub(1)
+        self.current.as_ref()?.step.parse::<usize>().ok()?.checked_sub(1)
     }
 
     /// The last lines of the current step.
     fn tail(&self) -> String {
-        let from = self.lines.len().saturating_sub(30);
-        self.lines.get(from..).unwrap_or_default().join("\n")
+        let shown: Vec<&str> =
+            self.lines.iter().map(String::as_str).filter(|line| !is_for_the_message(line)).collect();
+        let from = shown.len().saturating_sub(30);
+        shown.get(from..).unwrap_or_default().join("\n")
     }
 
-    /// Whether a line was meant for the user rather than for the log.
-    fn said(&mut self, line: &str) -> bool {
-        let Some((kind, text)) = line.strip_prefix("ship").and_then(|rest| rest.split_once(": ")) else {
-            return false;
-        };
-        match kind {
-            "" => self.ui.warn(text),
-            " note" => self.ui.note(text),
-            " error" => self.error = Some(text.into()),
-            " hint" => self.hints.push(text.into()),
-            _ => return false,
-        }
-        true
+    /// What the current step said with this beginning.
+    fn said(&self, beginning: &'static str) -> impl Iterator<Item = &str> {
+        self.lines.iter().filter_map(move |line| line.strip_prefix(beginning))
+    }
+
+    /// Why the current step failed: in its own words, or in those of the tool that it ran.
+    fn said_why(&self) -> Option<String> {
+        self.said(CAUSE).last().map(str::to_string).or_else(|| cause(&self.lines))
     }
 
     fn take(&mut self, stream: Stream, piece: &[u8]) -> Flow {
@@ -635,23 +717,27 @@ impl<'a> Follower<'a> {
         for event in self.reader.push(piece) {
             match event {
                 Event::Begin => self.began = true,
-                Event::Start { step, at_ms } => {
-                    self.ui.step_start(&self.title(&step));
-                    self.current = Some((step, at_ms));
+                Event::Start { step, title, at_ms } => {
+                    self.ui.step_start(&title);
+                    self.current = Some(Current { step, title, at_ms });
                     self.lines.clear();
-                    self.error = None;
-                    self.hints.clear();
                 }
                 Event::Output(line) => {
-                    if self.said(&line) {
-                        continue;
+                    match line.strip_prefix("ship: ") {
+                        Some(advice) => self.ui.warn(advice),
+                        None if is_for_the_message(&line) => {}
+                        None => match line.strip_prefix(NOTE) {
+                            Some(note) => self.ui.note(note),
+                            None => self.ui.step_output(&line),
+                        },
                     }
-                    self.ui.step_output(&line);
                     self.lines.push(line);
                 }
                 Event::Done { step, code, at_ms } => {
-                    let began = self.current.as_ref().map_or(at_ms, |(_, began)| *began);
-                    let title = self.title(&step);
+                    let (title, began) = match &self.current {
+                        Some(current) => (current.title.clone(), current.at_ms),
+                        None => (step, at_ms),
+                    };
                     let again = code == release::ANSWER_DIFFERS && title.starts_with("ask Django");
                     let took = Duration::from_millis(at_ms.saturating_sub(began));
                     self.ui.step_done(&title, took, code == 0 || again);
@@ -667,12 +753,17 @@ impl<'a> Follower<'a> {
     }
 }
 
+/// Whether a line is no output, but part of the message that a failure ends with.
+fn is_for_the_message(line: &str) -> bool {
+    [CAUSE, HINT, NOTE].iter().any(|beginning| line.starts_with(beginning))
+}
+
 /// The bundle as the archive that the server unpacks.
 fn pack_bundle(bundle: &Bundle, assets: &Assets) -> Result<Vec<u8>, Failure> {
     let failed = |error: std::io::Error| Failure::failed(format!("can't pack the steps: {error}"));
     let runner = assets.template("apply.sh").map(|asset| asset.text.clone()).unwrap_or_default();
-    let order: String = bundle.steps.iter().map(|step| format!("{}\n", step.id)).collect();
-    let mut files = vec![("run".to_string(), runner.into_bytes()), ("order".to_string(), order.into_bytes())];
+    let mut files =
+        vec![("run".to_string(), runner.into_bytes()), ("order".to_string(), order(bundle).into_bytes())];
     let pending: String = bundle.units.iter().map(|unit| format!("{unit}\n")).collect();
     files.push(("pending".to_string(), pending.into_bytes()));
     files.extend(bundle.steps.iter().map(|step| (format!("steps/{}", step.id), step.script.text().into())));

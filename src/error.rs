@@ -16,6 +16,8 @@ pub enum Exit {
     Input = 3,
     /// The server could not be reached or refused the login.
     Unreachable = 4,
+    /// Ctrl-C.
+    Interrupted = 130,
 }
 
 impl From<Exit> for ExitCode {

@@ -16,6 +16,7 @@ pub mod engine;
 pub mod error;
 pub mod facts;
 pub mod human;
+pub mod interrupt;
 pub mod nearest;
 pub mod plan;
 pub mod playbook;

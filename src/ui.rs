@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::error::{Exit, Failure};
 use crate::human::duration;
+use crate::interrupt::Interrupts;
 use crate::plan::{Action, Line, LineKind, Plan};
 use crate::shell::Secret;
 use crate::transport::{HostKey, Prompt};
@@ -47,6 +48,7 @@ pub struct Ui {
     interactive: bool,
     started: Instant,
     bar: Mutex<Option<ProgressBar>>,
+    interrupts: Interrupts,
 }
 
 impl Ui {
@@ -68,7 +70,13 @@ impl Ui {
             interactive: terminal && std::io::stdin().is_terminal() && !options.json,
             started: Instant::now(),
             bar: Mutex::new(None),
+            interrupts: Interrupts::default(),
         }
+    }
+
+    /// What the user's Ctrl-C does now.
+    pub fn interrupts(&self) -> &Interrupts {
+        &self.interrupts
     }
 
     /// Whether questions can be asked.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs the steps of one `ship up`. systemd starts it as a transient unit, so it outlives the connection; the
+# Runs the steps of one `ship up`, until a file `stop` turns up between two of them. systemd starts it as a transient unit, so it outlives the connection; the
 # lock it holds dies with it. Arguments: the folder of the apply, the generation the plan was made for, who.
 set -u
 umask 022
@@ -19,14 +19,19 @@ export SHIP_UNIT="ship-${app%%/*}-${1##*/}.service"
 if [ -s pending ]; then cat pending >>../../pending; sync ../../pending; fi
 printf '%s\t%s\t%s\n' "${1##*/}" "$3" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >../../applying
 say "begin $$"
-while IFS= read -r step; do
-  say "start $step"
+stopped=
+while read -r step title; do
+  if [ -e stop ]; then stopped=1; break; fi
+  say "start $step $title"
   rc=0
   sh -eu "steps/$step" || rc=$?
   say "done $step $rc"
+  # Only a step that waits for the laptop looks at `stop` itself.
+  if [ "$rc" -eq 77 ] && [ -e stop ]; then stopped=1; fi
   if [ "$rc" -ne 0 ]; then break; fi
 done <order
 rm -rf steps data before upload upload.part upload.failed
 rm -f ../../applying
+if [ -n "$stopped" ]; then say 'end stopped'; exit 0; fi
 [ "${rc:-0}" -ne 0 ] || rm -f ../../pending
 say "end ${rc:-0}"

@@ -93,11 +93,14 @@ fn pure_modules_do_no_io() {
 /// Libraries that one place alone may know, so that they can be replaced there.
 #[test]
 fn libraries_are_wrapped() {
-    let rules: [(&str, &[&str]); 8] = [
+    let rules: [(&str, &[&str]); 11] = [
         ("russh", &["transport/ssh"]),
         ("serde_yaml", &["config/", "playbook.rs"]),
         ("indicatif", &["ui.rs"]),
         ("shlex", &["shell.rs"]),
+        ("aws_config", &["aws", "providers/ec2", "dns/route53.rs"]),
+        ("aws_sdk_ec2", &["aws", "providers/ec2"]),
+        ("aws_sdk_route53", &["dns/route53.rs"]),
         ("reqwest", &["providers/digitalocean/client"]),
         ("backon", &["providers/digitalocean/client"]),
         ("psl", &["dns/zones.rs"]),

@@ -15,6 +15,7 @@ use ship::providers::ec2::Ec2;
 use ship::providers::error::CloudError;
 
 use crate::fakes::aws::{Aws, Fault, REGION, texts};
+use crate::support::Project;
 
 mod access;
 mod faults;
@@ -200,6 +201,33 @@ fn census(aws: &Aws) -> BTreeMap<&'static str, BTreeSet<String>> {
         ("addresses", of("DescribeAddresses", "allocationId")),
         ("volumes", texts(&aws.ec2("DescribeVolumes", &data), "volumeId").into_iter().collect()),
     ])
+}
+
+/// A VPC with a subnet that nothing leads to.
+fn private_vpc(aws: &Aws) -> (String, String) {
+    let vpc = first(&aws.ec2("CreateVpc", &[("CidrBlock", "10.9.0.0/16")]), "vpcId");
+    let make = [("VpcId", vpc.as_str()), ("CidrBlock", "10.9.1.0/24"), ("AvailabilityZone", "eu-central-1b")];
+    let subnet = first(&aws.ec2("CreateSubnet", &make), "subnetId");
+    (vpc, subnet)
+}
+
+fn lead_to_the_internet(aws: &Aws, vpc: &str, subnet: &str) {
+    let gateway = first(&aws.ec2("CreateInternetGateway", &[]), "internetGatewayId");
+    aws.ec2("AttachInternetGateway", &[("InternetGatewayId", &gateway), ("VpcId", vpc)]);
+    let table = first(&aws.ec2("CreateRouteTable", &[("VpcId", vpc)]), "routeTableId");
+    let route = [("DestinationCidrBlock", "0.0.0.0/0"), ("GatewayId", gateway.as_str())];
+    aws.ec2("CreateRoute", &[&[("RouteTableId", table.as_str())], &route[..]].concat());
+    aws.ec2("AssociateRouteTable", &[("RouteTableId", &table), ("SubnetId", subnet)]);
+}
+
+fn public_vpc(aws: &Aws) -> (String, String) {
+    let (vpc, subnet) = private_vpc(aws);
+    lead_to_the_internet(aws, &vpc, &subnet);
+    (vpc, subnet)
+}
+
+fn first(answer: &str, name: &str) -> String {
+    texts(answer, name).into_iter().next().unwrap()
 }
 
 /// Exactly one of everything.
@@ -505,4 +533,69 @@ fn two_runs_at_once_make_one_server() {
     let server = run.look(&wish).server.unwrap();
     let keys = ["0f", "a1", "b2"].map(|byte| Some(birth(byte).host_key));
     assert!(keys.contains(&server.birth_key), "the key of the run whose user-data it got");
+}
+
+/// A project in a folder, whose user has set up AWS the way every tool takes it.
+fn project(server: &str) -> Project {
+    let project = Project::elsewhere(server);
+    project.make_key();
+    project
+}
+
+#[test]
+#[ignore = "needs moto: scripts/test runs it"]
+fn the_environment_is_taken_as_every_aws_tool_takes_it() {
+    let aws = Aws::start();
+    let mut project = project("{provider: ec2}");
+    for (name, value) in aws.env() {
+        project.set(&name, value);
+    }
+    let plan = project.ship(&["plan"]).exits(2);
+    for text in [
+        "key pair",
+        "security group",
+        "instance library",
+        "elastic IP",
+        "size t3.small: 2 cores, 2.0 GiB memory",
+    ] {
+        assert!(plan.stdout.contains(text), "{text:?} in\n{}", plan.stdout);
+    }
+    assert!(!aws.requests().is_empty() && aws.writes().is_empty(), "a plan writes nothing");
+    let known: BTreeSet<String> = aws.requests().into_iter().map(|exchange| exchange.call.region).collect();
+    assert!(known.contains(REGION) && known.contains("eu-west-1"), "looked in the other regions: {known:?}");
+
+    project.set("AWS_ACCESS_KEY_ID", "");
+    project.set("AWS_SECRET_ACCESS_KEY", "");
+    let none = project.ship(&["plan"]).exits(3);
+    assert!(none.stderr.contains("there are no AWS credentials"), "{}", none.stderr);
+    project.set("AWS_REGION", "");
+    project.set("AWS_DEFAULT_REGION", "");
+    let nowhere = project.ship(&["plan"]).exits(3);
+    assert!(nowhere.stderr.contains("no AWS region is set"), "{}", nowhere.stderr);
+
+    // From files.
+    let mut project = self::project("{provider: ec2}");
+    let home = project.home.join(".aws");
+    std::fs::create_dir_all(&home).unwrap();
+    let credentials =
+        format!("[work]\naws_access_key_id = {}\naws_secret_access_key = secret\n", aws.account());
+    std::fs::write(home.join("credentials"), credentials).unwrap();
+    std::fs::write(home.join("config"), "[profile work]\nregion = eu-west-1\n").unwrap();
+    project.set("AWS_PROFILE", "work");
+    project.set("AWS_ENDPOINT_URL", aws.endpoint());
+    project.set("AWS_EC2_METADATA_DISABLED", "true");
+    aws.forget_requests();
+    project.ship(&["plan"]).exits(2);
+    assert!(
+        aws.requests()
+            .iter()
+            .all(|exchange| exchange.call.region != REGION || exchange.call.action == "DescribeInstances")
+    );
+    assert_eq!(aws.requests()[0].call.region, "eu-west-1");
+
+    let process = "[profile work]\nregion = eu-west-1\ncredential_process = /bin/false\n";
+    std::fs::write(home.join("config"), process).unwrap();
+    std::fs::write(home.join("credentials"), "").unwrap();
+    let broken = project.ship(&["plan"]).exits(3);
+    assert!(broken.stderr.contains("the AWS credentials can't be had"), "{}", broken.stderr);
 }

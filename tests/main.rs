@@ -14,6 +14,8 @@ mod ec2;
 mod facts;
 mod fakes;
 mod faults;
+mod gates;
+mod resilience;
 mod rollback;
 mod secrets;
 mod story;

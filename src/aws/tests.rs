@@ -190,24 +190,136 @@ fn wrong_input_and_a_full_account_have_different_exit_codes() {
     }
 }
 
+fn policy() -> Vec<serde_json::Value> {
+    let policy: serde_json::Value = serde_json::from_str(include_str!("../../docs/ec2-policy.json")).unwrap();
+    policy["Statement"].as_array().unwrap().clone()
+}
+
+fn strings(value: &serde_json::Value) -> Vec<&str> {
+    value.as_array().map_or_else(
+        || value.as_str().into_iter().collect(),
+        |all| all.iter().filter_map(|one| one.as_str()).collect(),
+    )
+}
+
 /// The policy in docs/ is what the code asks for, action by action.
 #[test]
 fn the_documented_policy_has_every_action_and_no_other() {
     use std::collections::BTreeSet;
-    let policy: serde_json::Value = serde_json::from_str(include_str!("../../docs/ec2-policy.json")).unwrap();
-    let mut allowed = BTreeSet::new();
-    for statement in policy["Statement"].as_array().unwrap() {
-        assert_eq!(statement["Effect"], "Allow");
-        for action in statement["Action"].as_array().unwrap() {
-            allowed.insert(action.as_str().unwrap());
-        }
-    }
+    let policy = policy();
+    assert!(policy.iter().all(|statement| statement["Effect"] == "Allow"));
+    let allowed: BTreeSet<&str> = policy.iter().flat_map(|statement| strings(&statement["Action"])).collect();
     let asked: BTreeSet<&str> = crate::providers::ec2::actions::ALL
         .iter()
         .chain(crate::dns::route53::ACTIONS)
         .map(|action| action.0)
         .collect();
     assert_eq!(allowed, asked);
+}
+
+/// Whose a resource is when an action touches it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Whose {
+    /// It is made by this call, with the tag.
+    Made,
+    /// It carries the tag.
+    Ours,
+    /// It doesn't.
+    Theirs,
+}
+
+/// Whether the documented policy lets an action touch a resource, as IAM reads it.
+fn allows(action: &str, kind: &str, whose: Whose) -> bool {
+    let account = if kind == "image" { "" } else { "123456789012" };
+    let arn = format!("arn:aws:ec2:eu-central-1:{account}:{kind}/x-1");
+    let covers = |pattern: &str| {
+        let wild = pattern.replace("eu-central-1", "*");
+        let (pattern, arn): (Vec<&str>, Vec<&str>) =
+            (wild.splitn(6, ':').collect(), arn.splitn(6, ':').collect());
+        let parts = |(want, is): (&&str, &&str)| {
+            want == is
+                || *want == "*"
+                || *want == "*/*"
+                || want.strip_suffix('*').is_some_and(|start| is.starts_with(start))
+        };
+        wild == "*" || pattern.iter().zip(&arn).all(parts)
+    };
+    policy().iter().any(|statement| {
+        let condition = statement["Condition"].to_string();
+        strings(&statement["Action"]).contains(&action)
+            && strings(&statement["Resource"]).into_iter().any(covers)
+            && (!condition.contains("aws:RequestTag/ship") || whose == Whose::Made)
+            && (!condition.contains("ec2:CreateAction") || whose == Whose::Made)
+            && (!condition.contains("aws:ResourceTag/ship") || whose == Whose::Ours)
+    })
+}
+
+/// What each action touches when ship calls it:
+/// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html>.
+#[test]
+fn the_conditions_of_the_documented_policy_fit_what_ship_does() {
+    use Whose::{Made, Ours, Theirs};
+    let touched: &[(&str, &[(&str, Whose)])] = &[
+        (
+            "RunInstances",
+            &[
+                ("instance", Made),
+                ("volume", Made),
+                ("network-interface", Theirs),
+                ("image", Theirs),
+                ("subnet", Theirs),
+                ("security-group", Ours),
+                ("key-pair", Ours),
+            ],
+        ),
+        ("CreateVolume", &[("volume", Made)]),
+        ("CreateSecurityGroup", &[("security-group", Made), ("vpc", Theirs)]),
+        ("AllocateAddress", &[("elastic-ip", Made)]),
+        ("ImportKeyPair", &[("key-pair", Made)]),
+        (
+            "CreateTags",
+            &[
+                ("instance", Made),
+                ("volume", Made),
+                ("security-group", Made),
+                ("elastic-ip", Made),
+                ("key-pair", Made),
+                ("instance", Ours),
+            ],
+        ),
+        ("DeleteTags", &[("instance", Ours)]),
+        ("AssociateAddress", &[("elastic-ip", Ours), ("instance", Ours), ("network-interface", Theirs)]),
+        ("DisassociateAddress", &[("elastic-ip", Ours), ("network-interface", Theirs)]),
+        ("ReleaseAddress", &[("elastic-ip", Ours)]),
+        ("AttachVolume", &[("instance", Ours), ("volume", Ours)]),
+        ("ModifyVolume", &[("volume", Ours)]),
+        ("DeleteVolume", &[("volume", Ours)]),
+        ("AuthorizeSecurityGroupIngress", &[("security-group", Ours)]),
+        ("RevokeSecurityGroupIngress", &[("security-group", Ours)]),
+        ("DeleteSecurityGroup", &[("security-group", Ours)]),
+        // The groups that somebody else put the instance in are named again when ours is added.
+        (
+            "ModifyInstanceAttribute",
+            &[("instance", Ours), ("security-group", Ours), ("security-group", Theirs)],
+        ),
+        ("StartInstances", &[("instance", Ours)]),
+        ("StopInstances", &[("instance", Ours)]),
+        ("TerminateInstances", &[("instance", Ours)]),
+        ("DeleteKeyPair", &[("key-pair", Ours)]),
+    ];
+    for (action, resources) in touched {
+        for (kind, whose) in *resources {
+            assert!(allows(&format!("ec2:{action}"), kind, *whose), "{action} of {kind}, {whose:?}");
+        }
+    }
+    // Nothing of anybody else's can be changed, and nothing be made without the tag.
+    for (action, resources) in touched {
+        let (kind, _) = resources.first().unwrap();
+        assert!(!allows(&format!("ec2:{action}"), kind, Theirs), "{action} of anybody's {kind}");
+    }
+    let listed =
+        crate::providers::ec2::actions::ALL.iter().filter(|action| !action.0.starts_with("ec2:Describe"));
+    assert_eq!(listed.count(), touched.len());
 }
 
 fn hasty() -> Patience {

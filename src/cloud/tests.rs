@@ -6,7 +6,8 @@ use crate::project::{Tree, detect};
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGg dev@laptop";
 
-fn wish(server: &str) -> Wish {
+/// What `ship.yml` with this `server` wishes for.
+pub(crate) fn wish(server: &str) -> Wish {
     let files = ["manage.py", "library/settings.py", "library/wsgi.py", "requirements.txt"];
     let read = |path: &str| {
         Some(if path == "manage.py" {

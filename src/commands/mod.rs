@@ -72,6 +72,13 @@ fn block_on(work: impl Future<Output = Result<ExitCode, Failure>>) -> Result<Exi
 }
 
 async fn run_remote(global: Global, command: Command, ui: Arc<Ui>) -> Result<ExitCode, Failure> {
+    if matches!(command, Command::Up(_) | Command::Config(_) | Command::Rollback(_)) {
+        let shown = Arc::clone(&ui);
+        ui.interrupts().listen(move || {
+            shown.idle();
+            shown.warn("interrupted");
+        });
+    }
     let mut workspace = Workspace::open(&global)?;
     if let Command::Up(Up { no_dump: true, .. }) = &command {
         workspace.config.dump_limit_mb = 0;

@@ -17,6 +17,9 @@ use crate::ui::Ui;
 /// How long the name servers are waited for.
 const SETTLE_LIMIT: Duration = Duration::from_secs(300);
 
+/// How long it may take to find out whether the records are right.
+const LOOK_LIMIT: Duration = Duration::from_secs(10);
+
 /// How long records are waited for that the user sets.
 const BY_HAND_LIMIT: Duration = Duration::from_secs(3600);
 
@@ -127,15 +130,31 @@ impl Names {
     }
 }
 
-/// For `dns: none`: says which records to set, unless they are right; and waits for them if asked to.
+/// For `dns: none`: says which records to set, unless they are right; and waits for them if asked to. The site is up by
+/// then: that they can't be looked at is a warning.
 pub(super) async fn by_hand(config: &Config, target: &Target, wait: bool, ui: &Ui) -> Result<(), Failure> {
+    match say_by_hand(config, target, wait, ui).await {
+        Err(failure) if !wait => {
+            ui.warn(&failure.message);
+            Ok(())
+        }
+        said => said,
+    }
+}
+
+async fn say_by_hand(config: &Config, target: &Target, wait: bool, ui: &Ui) -> Result<(), Failure> {
     if config.dns.host.is_some() || config.domains.is_empty() {
         return Ok(());
     }
-    let limit = if wait { BY_HAND_LIMIT } else { Duration::from_secs(5) };
+    let limit = if wait { BY_HAND_LIMIT } else { LOOK_LIMIT };
     ui.working("looking at the domains' records");
     let resolver = Resolver::from_environment(Limits::within(limit)).map_err(Failure::from)?;
-    let records = converge::by_hand(&resolver, config, target).await?;
+    let looking = converge::by_hand(&resolver, config, target);
+    let Ok(records) = tokio::time::timeout(LOOK_LIMIT, looking).await else {
+        ui.warn("can't find out whether the domains lead to this server: no name server answers");
+        return Ok(());
+    };
+    let records = records?;
     ui.idle();
     if records.is_right() {
         return Ok(());

@@ -61,23 +61,26 @@ fn rows(app: &App) -> Vec<Row> {
 }
 
 fn row(app: &App, number: u32) -> Row {
-    let record = app.releases.iter().rev().find(|record| record.number == number);
     let build = app.builds.get(&number);
-    let failed = build.and_then(|build| build.failed.as_deref());
-    let (failed_at, reason) = failed.map(|text| text.split_once('\t').unwrap_or(("", text))).unzip();
+    let recorded = app.releases.iter().rev().find(|record| record.number == number);
+    let record = recorded.or_else(|| build?.record.as_ref());
+    let failed = build.and_then(|build| build.failed.as_ref());
+    let unfinished = recorded.is_none() && failed.is_none();
     let applied = || build.map(|build| build.applied.clone()).unwrap_or_default();
     Row {
         number,
         state: state(app, number),
-        at: record.map(|record| record.at.clone()).or(failed_at.map(str::to_string)),
+        at: failed.map(|failed| failed.at.clone()).or(record.map(|record| record.at.clone())),
         who: record.map(|record| record.who.clone()),
         commit: record.and_then(|record| record.commit.clone()),
         branch: record.and_then(|record| record.branch.clone()),
         dirty: record.is_some_and(|record| record.dirty),
-        what: record.map_or_else(|| "not finished".into(), |record| record.what.clone()),
-        migrations: record.map(|record| record.migrations.clone()).unwrap_or_else(applied),
+        what: record.map(|record| record.what.clone()).unwrap_or_default(),
+        migrations: recorded.map_or_else(applied, |record| record.migrations.clone()),
         dump: build.and_then(|build| build.dump.clone()),
-        reason: reason.map(str::to_string),
+        reason: failed
+            .map(|failed| failed.reason.clone())
+            .or_else(|| unfinished.then(|| "not finished".into())),
     }
 }
 
@@ -126,7 +129,7 @@ fn cells(row: &Row) -> [String; 7] {
         let _ = write!(migrations, " (dump {})", bytes(dump.bytes));
     }
     let what = match &row.reason {
-        Some(reason) => format!("{}: {}", row.what, reason.chars().take(60).collect::<String>()),
+        Some(reason) => format!("{}; {}", row.what, reason.chars().take(60).collect::<String>()),
         None => row.what.clone(),
     };
     let at = row.at.as_deref().filter(|at| !at.is_empty()).unwrap_or("-");

@@ -57,13 +57,13 @@ async fn at_hand(workspace: &Workspace, args: &Up, ui: &Arc<Ui>) -> Result<ExitC
         made = plan.changes.len();
         names.apply(config, target, ui).await?;
     }
-    let mut outcome = engine::up(&session, &desired, &workspace.folder, None, ui).await?;
+    let mut outcome = engine::up(&session, &desired, &workspace.folder, None, !args.no_wait, ui).await?;
     outcome.changes += made;
     session.close().await;
     if let Some(names) = &names {
         names.wait(ui).await?;
     }
-    if let Some(target) = target.filter(|_| outcome.changes > 0 || args.wait_dns) {
+    if let Some(target) = target.filter(|_| outcome.is_news() || args.wait_dns) {
         names::by_hand(config, &target, args.wait_dns, ui).await?;
     }
     Ok(done(config, &outcome, &address, ui))
@@ -130,14 +130,15 @@ async fn in_cloud(
         desired.set_volume(machine.volume_device());
     }
     let session = machine.login(ui).await?;
-    let mut outcome = engine::up(&session, &desired, &workspace.folder, agreed.as_ref(), ui).await?;
+    let mut outcome =
+        engine::up(&session, &desired, &workspace.folder, agreed.as_ref(), !args.no_wait, ui).await?;
     outcome.changes += made;
     if let Some(copy) = copy {
         bring_back(&session, desired.config(), &copy, outcome.live, ui).await?;
     }
     session.close().await;
     names.wait(ui).await?;
-    if outcome.changes > 0 || args.wait_dns {
+    if made > 0 || outcome.is_news() || args.wait_dns {
         names::by_hand(desired.config(), &machine.target(), args.wait_dns, ui).await?;
     }
     let address = machine.found().reachable_at().map(|address| address.to_string()).unwrap_or_default();

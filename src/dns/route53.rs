@@ -62,7 +62,7 @@ impl Route53 {
         let mut own = aws_sdk_route53::config::Builder::from(config)
             .retry_config(patience.retries())
             .timeout_config(patience.timeouts());
-        if config.region().is_none() {
+        if config.region().is_none_or(|region| region.as_ref().is_empty()) {
             own = own.region(Region::new(REGION));
         }
         Self { client: Client::from_conf(own.build()), patience }

@@ -51,7 +51,7 @@ pub async fn rollback(
     let mut agreed = None;
     for _ in 0..3 {
         ui.working("looking at the server");
-        let facts = settled(session, &asks, &desired.config, ui).await?;
+        let facts = settled(session, &asks, &desired.config, true, ui).await?;
         let app = &facts.app;
         let target = rollback::choose(app, wish.target, desired.config.keep_releases).map_err(no_rollback)?;
         let (surplus, way) = decide(session, desired, app, target, wish, ui, &mut agreed).await?;

@@ -59,6 +59,19 @@ pub struct Applying {
     pub who: String,
     /// When, RFC 3339.
     pub since: String,
+    /// The step it is at: its number, of how many, and its title.
+    pub step: Option<(u32, u32, String)>,
+}
+
+impl std::fmt::Display for Applying {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let who = if self.who.is_empty() { "someone" } else { &self.who };
+        write!(f, "{who} has been changing this server since {}", self.since)?;
+        match &self.step {
+            Some((number, of, title)) => write!(f, ", at step {number} of {of}, `{title}`"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A line of `releases.jsonl`.
@@ -112,8 +125,10 @@ pub struct Build {
     pub recipe: Option<String>,
     /// Django's answer about itself, one line of JSON.
     pub answer: Option<String>,
-    /// When and why it failed: an RFC 3339 time, a tab, the reason.
-    pub failed: Option<String>,
+    /// What it was made from, and by whom: of a release that never came to be recorded, too.
+    pub record: Option<Record>,
+    /// Why it isn't live, if it failed.
+    pub failed: Option<Failed>,
     /// The migrations that it applied, in order, whether or not it went live.
     pub applied: Vec<String>,
     /// A migration of it that stopped half-way and left something behind.
@@ -129,6 +144,17 @@ pub struct Dump {
     pub bytes: u64,
     /// When it was taken, RFC 3339, by the server's clock.
     pub at: String,
+}
+
+/// A release that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// Whether it ran for visitors and was taken back; otherwise it failed before.
+    pub bad: bool,
+    /// When, RFC 3339, by the server's clock.
+    pub at: String,
+    /// What failed and why, one line.
+    pub reason: String,
 }
 
 impl App {
@@ -156,12 +182,20 @@ pub fn script(app: &str, tree: &str) -> Script {
     Script::new().set("app", app).set("tree", tree).line(
         r#"state=/var/lib/ship/$app
 ( cd "$state" 2>/dev/null || exit 0
-if [ -e lock ] && ! flock -n -s lock true; then printf 'applying\t%s\n' "$(cat applying 2>/dev/null)"; fi
+if [ -e lock ] && ! flock -n -s lock true; then
+  line=$(cat applying 2>/dev/null)
+  if [ -n "$line" ]; then
+    apply=apply/${line%%"$(printf '\t')"*}
+    step=$(LC_ALL=C sed -n 's/^\x1e[0-9]*\tstart //p' "$apply/journal" 2>/dev/null | tail -n 1)
+    line="$line$(printf '\t%s\t%s' "$(grep -c . "$apply/order" 2>/dev/null)" "$step")"
+  fi
+  printf 'applying\t%s\n' "$line"
+fi
 [ ! -e generation ] || printf 'generation\t%s\n' "$(cat generation)"
 [ ! -e pending ] || sed 's/^/pending\t/' pending
 tail -n 200 releases.jsonl 2>/dev/null | sed 's/^/release\t/'
 cd releases 2>/dev/null && {
-  grep -s '' v*/tree v*/venv v*/config v*/recipe v*/answer.json v*/failed v*/applied v*/partly | sed 's/^/build\t/'
+  grep -s '' v*/tree v*/venv v*/config v*/recipe v*/answer.json v*/record v*/failed v*/applied v*/partly | sed 's/^/build\t/'
   newest=; for n in $(ls -d v* 2>/dev/null | sed 's/^v//' | sort -rn); do
     if [ -e "v$n/tree" ]; then newest=v$n; break; fi
   done
@@ -199,6 +233,7 @@ pub fn parse(body: &str) -> Result<App, FactError> {
                     id: fields.next().unwrap_or_default(),
                     who: fields.next().unwrap_or_default(),
                     since: fields.next().unwrap_or_default(),
+                    step: step(fields.next().as_deref(), fields.next().as_deref()),
                 });
             }
             // Empty after a power loss at the wrong moment.
@@ -246,6 +281,12 @@ pub fn parse(body: &str) -> Result<App, FactError> {
     Ok(app)
 }
 
+/// The number of steps, and the last one's id and title, as a place among them.
+fn step(of: Option<&str>, step: Option<&str>) -> Option<(u32, u32, String)> {
+    let (id, title) = step?.split_once(' ')?;
+    Some((id.parse().ok()?, of?.parse().ok()?, title.into()))
+}
+
 /// `v12` to 12.
 pub fn release_number(name: &str) -> Option<u32> {
     name.strip_prefix('v')?.parse().ok()
@@ -260,7 +301,15 @@ fn parse_build(builds: &mut BTreeMap<u32, Build>, value: &str) -> Option<()> {
         "venv" => build.venv = Some(content.into()),
         "recipe" => build.recipe = Some(content.into()),
         "answer.json" => build.answer = Some(content.into()),
-        "failed" => build.failed = Some(content.into()),
+        "record" => build.record = serde_json::from_str(content).ok(),
+        "failed" => {
+            let mut fields = content.splitn(3, '\t');
+            build.failed = Some(Failed {
+                bad: fields.next() == Some("bad"),
+                at: fields.next().unwrap_or_default().into(),
+                reason: fields.next().unwrap_or_default().into(),
+            });
+        }
         "applied" => build.applied.push(content.into()),
         "partly" => build.partly = Some(content.into()),
         "config" => {
@@ -287,4 +336,28 @@ fn unpack(encoded: &str) -> Option<String> {
     let mut text = String::new();
     flate2::read::GzDecoder::new(bytes.as_slice()).read_to_string(&mut text).ok()?;
     Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_became_of_each_release_is_read() {
+        let app = parse(
+            "build\tv2/tree:abc\n\
+             build\tv2/record:{\"number\":2,\"at\":\"t\",\"who\":\"me@laptop\",\"dirty\":true,\"what\":\"code\"}\n\
+             build\tv2/failed:bad\t2026-01-02T03:04:05Z\tswitch: GET / answered 500\n\
+             build\tv3/failed:failed\t2026-01-02T03:04:06Z\tpreflight: a: b\n\
+             build\tv4/failed:\n",
+        )
+        .unwrap();
+        let failed = |number: u32| app.builds[&number].failed.clone().unwrap();
+        assert_eq!((failed(2).bad, failed(2).reason.as_str()), (true, "switch: GET / answered 500"));
+        assert_eq!(app.builds[&2].record.as_ref().unwrap().who, "me@laptop");
+        assert_eq!((failed(3).bad, failed(3).at.as_str()), (false, "2026-01-02T03:04:06Z"));
+        assert_eq!(failed(3).reason, "preflight: a: b");
+        // Torn by a power loss.
+        assert_eq!(failed(4), Failed { bad: false, at: String::new(), reason: String::new() });
+    }
 }

@@ -50,20 +50,20 @@ impl Ec2 {
 
     /// Takes what the SDK was told.
     pub fn with(config: &SdkConfig, patience: Patience) -> Result<Self, CloudError> {
-        let Some(region) = config.region() else {
-            return Err(CloudError::Impossible {
-                message: "no AWS region is set".into(),
-                hints: vec![
-                    "`server.region: eu-central-1` in ship.yml, or AWS_REGION, or `aws configure set region`"
-                        .into(),
-                ],
-            });
-        };
+        let region = config.region().map(AsRef::as_ref).unwrap_or_default();
+        let hint = "`server.region: eu-central-1` in ship.yml, or AWS_REGION, or `aws configure set region`";
+        let impossible = |message| Err(CloudError::Impossible { message, hints: vec![hint.into()] });
+        if region.is_empty() {
+            return impossible("no AWS region is set".to_owned());
+        }
+        if !region.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+            return impossible(format!("`{region}` is no AWS region"));
+        }
         let own = aws_sdk_ec2::config::Builder::from(config)
             .retry_config(patience.retries())
             .timeout_config(patience.timeouts())
             .build();
-        Ok(Self { region: region.to_string(), client: Client::from_conf(own), patience })
+        Ok(Self { region: region.to_owned(), client: Client::from_conf(own), patience })
     }
 
     /// The region.

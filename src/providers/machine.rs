@@ -136,9 +136,15 @@ impl<'p, C: Cloud> Machine<'p, C> {
             let began = Instant::now();
             ui.step_start(&title);
             let progress = |text: &str| ui.step_output(text);
-            let done = self.cloud.act(&step.act, &self.wish, &mut self.found, &birth, &progress).await;
+            let act = self.cloud.act(&step.act, &self.wish, &mut self.found, &birth, &progress);
+            let (done, asked) = interruptible(act, &title, ui).await?;
             ui.step_done(&title, began.elapsed(), done.is_ok());
             done?;
+            if asked {
+                return Err(
+                    Failure::new(Exit::Interrupted, format!("stopped after `{title}`")).hint(CARRIES_ON)
+                );
+            }
         }
         self.verify(ui).await
     }
@@ -230,6 +236,27 @@ impl<'p, C: Cloud> Machine<'p, C> {
         Ok(session)
     }
 }
+
+/// Does something in the cloud; Ctrl-C once lets it end, a second one leaves at once. Tells whether there was one.
+async fn interruptible<T>(act: impl Future<Output = T>, title: &str, ui: &Ui) -> Result<(T, bool), Failure> {
+    let mut guard = ui.interrupts().guard();
+    tokio::pin!(act);
+    tokio::select! {
+        done = &mut act => return Ok((done, false)),
+        () = guard.next() => {}
+    }
+    ui.note("stopping after this step; Ctrl-C again leaves at once");
+    tokio::select! {
+        done = &mut act => Ok((done, true)),
+        () = guard.next() => {
+            let message = format!("left in the middle of `{title}`");
+            Err(Failure::new(Exit::Interrupted, message).hint(CARRIES_ON))
+        }
+    }
+}
+
+/// What becomes of a cloud that is half made.
+const CARRIES_ON: &str = "`ship up` finds what is made by its tags, and carries on";
 
 /// Finds the server and logs in: for commands that change nothing in the cloud.
 pub async fn connect<C: Cloud>(

@@ -50,7 +50,7 @@ impl Steps<'_> {
 
     fn look(&self) -> Change {
         let script = self
-            .prelude()
+            .guarded("migrate")
             .then(&self.as_app())
             .then(&self.ask(Cmd::new("pending")))
             .line(")")
@@ -68,10 +68,10 @@ impl Steps<'_> {
         if limit == 0 || config.database == Database::External {
             let text = match config.database {
                 Database::External => {
-                    "ship note: the database is not on this server, so ship takes no dump of it"
+                    "ship-note: the database is not on this server, so ship takes no dump of it"
                 }
                 Database::Postgres | Database::Sqlite => {
-                    "ship note: no dump was taken before it, as was asked for"
+                    "ship-note: no dump was taken before it, as was asked for"
                 }
             };
             let script =
@@ -79,7 +79,12 @@ impl Steps<'_> {
             // Of what is lost on purpose, the user has been told.
             return (before == Before::Migrations).then(|| self.change("take no dump", "", script));
         }
-        let mut script = self.prelude().set("limit", limit.to_string());
+        let prelude = match before {
+            Before::Migrations => self.guarded("dump"),
+            // It may be live by now.
+            Before::Loss => self.prelude(),
+        };
+        let mut script = prelude.set("limit", limit.to_string());
         if before == Before::Migrations {
             script = script.then(&Script::from_text(ONLY_IF_PENDING));
         }
@@ -100,7 +105,7 @@ impl Steps<'_> {
 
     fn migrate(&self) -> Change {
         let script = self
-            .prelude()
+            .guarded("migrate")
             .then(&self.as_app())
             .line("[ -s \"$state/pending\" ] || exit 0")
             .line("rc=0")
@@ -161,7 +166,7 @@ empty'*) touch "$state/empty" ;; esac
 /// The dump of before is kept while this release has changed the database already.
 const ONLY_IF_PENDING: &str = r#"if [ ! -s "$state/pending" ] || [ -e "$state/empty" ]; then exit 0; fi
 if [ -e "/var/backups/ship/$app/$n.dump" ] && { [ -e "$state/kept" ] || [ -s "$state/applied" ] || [ -e "$state/partly" ]; }; then
-  echo "ship note: the dump of before $n is kept: /var/backups/ship/$app/$n.dump"
+  echo "ship-note: the dump of before $n is kept: /var/backups/ship/$app/$n.dump"
   exit 0
 fi
 "#;
@@ -181,26 +186,26 @@ fi
 "#;
 
 const POSTGRES_DUMP: &str = r#"umask 077
-if ! ( cd / && runuser -u postgres -- pg_dump --format=custom --dbname="$app" ) >"$dump.part" || ! sync "$dump.part"; then
-  rm -f "$dump.part"
-  failed=1
-fi
+why=$( ( cd / && runuser -u postgres -- pg_dump --format=custom --dbname="$app" ) 2>&1 >"$dump.part" ) || failed=1
 "#;
 
 const SQLITE_DUMP: &str = r#"umask 077
-if ! python3 -I -c 'import sqlite3, sys; sqlite3.connect("file:%s?mode=ro" % sys.argv[1], uri=True).backup(sqlite3.connect(sys.argv[2]))' "$db" "$dump.part" || ! sync "$dump.part"; then
-  rm -f "$dump.part"
-  failed=1
-fi
+why=$(python3 -I -c 'import sqlite3, sys; sqlite3.connect("file:%s?mode=ro" % sys.argv[1], uri=True).backup(sqlite3.connect(sys.argv[2]))' "$db" "$dump.part" 2>&1) || failed=1
 "#;
 
-const KEEP_DUMP: &str = r#"if [ -n "${failed:-}" ]; then
-  echo "ship error: the database could not be dumped, so it was left as it is"
-  echo "ship hint: \`ship up --no-dump\` goes on without a dump; dump_limit in ship.yml says up to which size one is taken"
+const KEEP_DUMP: &str = r#"[ -z "$why" ] || printf '%s\n' "$why"
+[ -n "${failed:-}" ] || sync "$dump.part" || failed=1
+if [ -n "${failed:-}" ]; then
+  rm -f "$dump.part"
+  case $why in
+    *'No space left'*|*'disk is full'*) echo "ship-cause: there is no room for it on the server's disk" ;;
+    *) echo "ship-cause: $(printf '%s\n' "$why" | tail -n 1)" ;;
+  esac
+  echo "ship-hint: the database was left as it is; \`ship up --no-dump\` goes on without a dump of it"
   exit 1
 fi
 mv -f "$dump.part" "$dump"
-echo "ship note: the database of before is kept in $dump ($(du -h "$dump" | cut -f1))"
+echo "ship-note: the database of before is kept in $dump ($(du -h "$dump" | cut -f1))"
 "#;
 
 const KEEP_APPLIED: &str = r#"printf '%s\n' "$told" | sed -n 's/^applied\t//p' >>"$state/applied"
@@ -208,15 +213,11 @@ rm -f "$state/partly"
 printf '%s\n' "$told" | sed -n 's/^partly\t//p' >"$state/.new"
 if [ -s "$state/.new" ]; then mv "$state/.new" "$state/partly"; else rm -f "$state/.new"; fi
 if [ "$rc" -ne 0 ]; then
-  live=$(readlink "$top/current" || true)
-  if [ -n "$live" ]; then echo "ship hint: ${live##*/} still serves, with the database as it is now"; fi
   if [ -e "/var/backups/ship/$app/$n.dump" ]; then
-    echo "ship hint: the database of before $n is in /var/backups/ship/$app/$n.dump"
+    echo "ship-hint: the database of before $n is in /var/backups/ship/$app/$n.dump"
   fi
-  if [ -n "$live" ] && { [ -s "$state/applied" ] || [ -e "$state/partly" ]; }; then
-    echo "ship hint: mend it and run \`ship up\` again, or take back what was applied with \`ship rollback\`"
-  else
-    echo "ship hint: mend it and run \`ship up\` again"
+  if [ -e "$top/current" ] && { [ -s "$state/applied" ] || [ -e "$state/partly" ]; }; then
+    echo "ship-hint: \`ship rollback\` takes back what was applied"
   fi
   exit "$rc"
 fi
@@ -252,7 +253,7 @@ SQL
 do
   tries=$((tries + 1))
   if [ "$tries" -ge 20 ]; then
-    echo "ship error: the database is in use all the time, so the dump can't take its place"
+    echo "ship-cause: the database is in use all the time, so the dump can't take its place"
     exit 1
   fi
 done

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::apply::heredoc;
-use crate::config::Config;
+use crate::config::{Config, Worker};
 use crate::facts::Facts;
 use crate::facts::app::{App, Dump, Record, Rollback};
 use crate::human::{bytes, count};
@@ -51,6 +51,8 @@ pub fn state(app: &App, number: u32) -> State {
     let build = app.builds.get(&number);
     if app.current == Some(number) {
         State::Live
+    } else if build.and_then(|build| build.failed.as_ref()).is_some_and(|failed| failed.bad) {
+        State::Bad
     } else if !recorded {
         State::Failed
     } else if build.is_none_or(|build| build.tree.is_none() || build.venv.is_none()) {
@@ -392,18 +394,20 @@ pub fn steps(
     let late = reverse && surplus.migrations.iter().all(|migration| migration.additive);
     let why = format!("v{target} doesn't know of {}", count(names.len(), "migration"));
     let mut changes = vec![steps.copy(target, &what), steps.prepare_of(target)];
-    changes.extend(between);
+    changes.extend(between.iter().cloned());
     if reverse && !late {
         changes.extend(steps.reverse(surplus.with, &names, &why, false));
     }
     if let (Way::Restore, Some((of, dump))) = (way, &surplus.dump) {
         changes.extend(steps.restore(*of, &format!("of {}", dump.at)));
     }
+    // What it lacks of the database is there by now, so the verdict is about itself.
+    changes.push(steps.preflight());
     changes.extend(steps.migrations(&[]));
     if layout.static_root.is_some() {
         changes.push(steps.collect_again());
     }
-    changes.push(steps.switch());
+    changes.push(steps.switch(&between));
     changes.push(steps.put_environment_back());
     changes.push(steps.record());
     if late {
@@ -417,15 +421,17 @@ fn with_processes_of(config: &Config, app: &App, live: u32) -> Config {
     let prefix = format!("{}-", config.app);
     let suffix = format!("@v{live}.service");
     let name = |unit: &String| Some(unit.strip_prefix(&prefix)?.strip_suffix(&suffix)?.to_string());
-    let workers: BTreeMap<String, String> =
-        app.enabled.iter().filter_map(name).map(|name| (name, String::new())).collect();
+    let unknown = || Worker { command: String::new(), settle_s: 5, stop_timeout_s: 300 };
+    let worker = |name: &str| config.workers.get(name).cloned().unwrap_or_else(unknown);
+    let workers: BTreeMap<String, Worker> =
+        app.enabled.iter().filter_map(name).map(|name| (name.clone(), worker(&name))).collect();
     Config { workers, ..config.clone() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::app::Build;
+    use crate::facts::app::{Build, Failed};
 
     /// Releases `(number, what it went back from and to)`, all kept and the last one live; what failed isn't recorded.
     fn app(releases: &[(u32, Option<(u32, u32)>)], failed: &[u32]) -> App {
@@ -469,7 +475,8 @@ mod tests {
     #[test]
     fn a_release_that_failed_its_checks_is_passed_over() {
         let mut app = app(&[(1, None), (2, None), (3, None)], &[4]);
-        app.builds.get_mut(&2).unwrap().failed = Some("2026-01-02T03:04:05Z\t500 at /".into());
+        app.builds.get_mut(&2).unwrap().failed =
+            Some(Failed { bad: true, at: String::new(), reason: "500 at /".into() });
         app.builds.remove(&1);
         assert_eq!([1, 2, 3, 4].map(|number| state(&app, number).word()), ["gone", "bad", "live", "failed"]);
         assert_eq!(chosen(&app, None), "there is no good release before v3");

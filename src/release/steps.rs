@@ -148,7 +148,7 @@ fi
         .line("touch \"$target/.ship-complete\"");
         let body = self.prelude().then(&inner);
         let script = self
-            .prelude()
+            .guarded("install Python packages")
             .line("install -d -o \"$app-build\" -g \"$app-build\" -m 0750 \"/var/cache/ship/$app\"")
             .then(&heredoc("runuser -u \"$app-build\" -- sh -eu", body.text()));
         let mut why = format!("Python {python}, {}", config.django.requirements.join(", "));
@@ -171,7 +171,7 @@ fi
 
     fn prepare_with(&self, why: String, parts: &Script) -> Change {
         let mut script = self
-            .prelude()
+            .guarded("ask Django for its settings")
             .then(&self.as_app())
             .line("ln -sfn \"$venv\" \"$top/venvs/$n\"")
             .then(parts)
@@ -227,7 +227,7 @@ fi
     }
 
     pub(super) fn collectstatic(&self) -> Change {
-        let script = self.prelude().then(&self.as_app()).line(&self.manage(&[
+        let script = self.guarded("collectstatic").then(&self.as_app()).line(&self.manage(&[
             "collectstatic",
             "--noinput",
             "--verbosity",
@@ -239,7 +239,7 @@ fi
     /// The same when what is there may be newer.
     pub(super) fn collect_again(&self) -> Change {
         let script = self
-            .prelude()
+            .guarded("collectstatic")
             .then(&self.as_app())
             .then(&heredoc("as_app \"$top/venvs/$n/bin/python\" -", COLLECT_AGAIN));
         self.change("collect static files", "", script)
@@ -250,23 +250,32 @@ fi
         self.change("put the environment back", "", self.prelude().then(&Script::from_text(PUT_BACK)))
     }
 
-    pub(super) fn switch(&self) -> Change {
+    /// Runs the new release beside the old one, asks it through nginx, and only then points everything to it.
+    ///
+    /// `before` are the changes of the same plan: a web server's site that came with the release goes back with it.
+    pub(super) fn switch(&self, before: &[Change]) -> Change {
         let config = self.context.config;
-        let mut script = self.prelude().then(&Script::from_text(
+        let mut script = self.guarded("switch").then(&self.last_preflight()).then(&Script::from_text(
             r#"set_live() {
   install -d "/etc/systemd/system/$app.socket.d"
   printf '# Managed by ship: who answers when nobody does.\n[Socket]\nService=%s@%s.service\n' "$app" "$1" \
     >"/etc/systemd/system/$app.socket.d/.live.new"
   mv "/etc/systemd/system/$app.socket.d/.live.new" "/etc/systemd/system/$app.socket.d/live.conf"
 }
+# Nothing points to the new release yet: without it, everything is as it was.
+give_up() {
+  case " $started " in *" $app@$n.service "*) systemctl stop "$app@$n.service" 2>/dev/null || true ;; esac
+  # Workers may finish what they have begun.
+  [ -z "$started" ] || systemctl stop --no-block $started 2>/dev/null || true
+  exit 1
+}
 start() {
-  if ! systemctl restart "$1"; then
+  started="$started $1"
+  if ! systemctl restart "$1" 2>/dev/null; then
     echo "$1 does not start. Its last lines:"
     journalctl -q -o cat -n 40 -u "$1" --since "$began" 2>/dev/null | tail -n 40
-    systemctl stop $started "$1" 2>/dev/null || true
-    exit 1
+    give_up
   fi
-  started="$started $1"
 }
 started=
 began=$(date '+%F %T')
@@ -276,10 +285,7 @@ systemctl daemon-reload
 systemctl enable --quiet --no-reload "$app.socket" 2>/dev/null || systemctl enable --quiet "$app.socket"
 "#,
         ));
-        // Everything of the new release runs before anything points to it.
-        for unit in instances(config, self.number) {
-            script = script.cmd(Cmd::new("start").arg(unit));
-        }
+        script = script.then(&self.start_gated()).then(&self.health_gate(before));
         script = script
             .line("set_live \"$n\"")
             .line("ln -sfn \"releases/$n\" \"$top/.current.new\" && mv -fT \"$top/.current.new\" \"$top/current\"")
@@ -300,18 +306,23 @@ for unit in $others; do
   systemctl disable --quiet --no-reload "$unit" 2>/dev/null || rm -f "/etc/systemd/system/multi-user.target.wants/$unit"
   systemctl stop --no-block "$unit"
 done
-systemctl daemon-reload"#,
+systemctl daemon-reload
+# There was nothing to return to.
+[ -z "$sick" ]"#,
         );
         let why = match self.app.current {
-            Some(old) => format!("v{old} serves until v{} does", self.number),
+            Some(old) => format!("v{old} serves until v{} is seen healthy", self.number),
             None => String::new(),
         };
         self.change(&format!("switch to v{}", self.number), why, script)
     }
 
+    pub(super) fn numbered_record(&self) -> Record {
+        Record { number: self.number, ..self.record.clone() }
+    }
+
     pub(super) fn record(&self) -> Change {
-        let record = Record { number: self.number, ..self.record.clone() };
-        let record = serde_json::to_string(&record).unwrap_or_default();
+        let record = serde_json::to_string(&self.numbered_record()).unwrap_or_default();
         let script = self
             .prelude()
             .set("record", record)
@@ -322,10 +333,20 @@ log=/var/lib/ship/$app/releases.jsonl
 applied=$(awk '{ printf "%s\"%s\"", (NR > 1 ? "," : ""), $0 }' "$state/applied" 2>/dev/null || true)
 printf '%s\n' "$record" | sed "s/\"at\":\"\"/\"at\":\"$at\"/; s/\"migrations\":\[\]/\"migrations\":[$applied]/" >>"$log"
 sync -f "$log"
-# Releases beyond the last few go, and so does every virtual environment that no release uses.
+rm -f "$state/failed"
+# Releases beyond the last few good ones go, and so does every virtual environment that no release uses. A failed
+# one stays to be looked at as long as it is newer than the oldest good one, and there are not too many.
 cd "$top/releases"
-ls -d v* 2>/dev/null | sed 's/^v//' | grep -x '[0-9]*' | sort -rn | tail -n "+$((keep + 1))" | while IFS= read -r old; do
-  [ "v$old" != "$n" ] || continue
+good=0; failed=0
+ls -d v* 2>/dev/null | sed 's/^v//' | grep -x '[0-9]*' | sort -rn | while IFS= read -r old; do
+  [ "v$old" != "$n" ] || { good=$((good + 1)); continue; }
+  if [ -e "$state/../v$old/failed" ]; then
+    failed=$((failed + 1))
+    [ "$good" -ge "$keep" ] || [ "$failed" -gt "$keep" ] || continue
+  else
+    good=$((good + 1))
+    [ "$good" -gt "$keep" ] || continue
+  fi
   rm -rf "v$old" "$state/../v$old" "/etc/ship/$app/v$old.env" "$top/venvs/v$old" "/var/backups/ship/$app/v$old.dump"
 done
 rm -rf ./*.new

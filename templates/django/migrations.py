@@ -1,6 +1,6 @@
 # Asks the project's own Django about its migrations, applies them or takes them back, as the site and in a release's
 # folder. Arguments: `pending`, `migrate`, `applied`, or `reverse APP.NAME…`.
-# Stdout is for the server: a word, a tab, a value. On stderr, "ship note: ", "ship: ", "ship error: " and "ship hint: "
+# Stdout is for the server: a word, a tab, a value. On stderr, "ship-note: ", "ship: ", "ship-cause: " and "ship-hint: "
 # begin what the user is shown.
 import contextlib
 import os
@@ -32,7 +32,7 @@ def answer(word, *values):
 
 
 def say(kind, text):
-    print("ship %s: %s" % (kind, text), file=sys.stderr, flush=True)
+    print("ship-%s: %s" % (kind, text), file=sys.stderr, flush=True)
 
 
 def note(text):
@@ -76,7 +76,7 @@ def pending():
     conflicts = loader.detect_conflicts()
     if conflicts:
         names = "; ".join("%s in %s" % (" and ".join(sorted(leaves)), app) for app, leaves in sorted(conflicts.items()))
-        say("error", "migrations conflict: " + names)
+        say("cause", "migrations conflict: " + names)
         say("hint", "python manage.py makemigrations --merge")
         sys.exit(1)
     loader.check_consistent_history(connection)
@@ -292,10 +292,10 @@ def migrate():
     if failed is None:
         return
     if current:
-        say("error", "the migration %s failed: %s" % (label(current[0]), last_words(failed)))
+        say("cause", "%s: %s" % (label(current[0]), last_words(failed)))
         state_of_database(current[0], "did")
     else:
-        say("error", "`migrate` failed: %s" % last_words(failed))
+        say("cause", last_words(failed))
     if done:
         say("hint", "before it, this release applied %s" % ", ".join(label(key) for key in done))
     sys.exit(1)
@@ -329,7 +329,7 @@ def reverse(names):
     for key in sorted(keys):
         others = [node for node in graph.backwards_plan(key) if node in rows and node not in keys]
         if others:
-            say("error", "%s can't be reversed: %s depends on it" % (label(key), label(others[0])))
+            say("cause", "%s can't be reversed: %s depends on it" % (label(key), label(others[0])))
             sys.exit(1)
     if not plan:
         return
@@ -345,8 +345,7 @@ def reverse(names):
     except (Exception, SystemExit) as error:
         traceback.print_exc()
         connection.close()
-        at = label(current[0]) if current else "the first"
-        say("error", "reversing %s failed: %s" % (at, last_words(error)))
+        say("cause", "%s%s" % (label(current[0]) + ": " if current else "", last_words(error)))
         if current:
             state_of_database(current[0], "took back")
         left = MigrationRecorder(connection).applied_migrations()

@@ -71,19 +71,11 @@ fn wrong_input_is_refused_before_anything_is_made() {
 #[ignore = "needs moto: scripts/test runs it"]
 fn a_vpc_that_the_internet_does_not_reach_is_refused_and_one_that_it_reaches_is_taken() {
     let aws = Aws::start();
-    let id = |answer: String, name: &str| texts(&answer, name).into_iter().next().unwrap();
-    let vpc = id(aws.ec2("CreateVpc", &[("CidrBlock", "10.9.0.0/16")]), "vpcId");
-    let make = [("VpcId", vpc.as_str()), ("CidrBlock", "10.9.1.0/24"), ("AvailabilityZone", "eu-central-1b")];
-    let subnet = id(aws.ec2("CreateSubnet", &make), "subnetId");
+    let (vpc, subnet) = private_vpc(&aws);
     let wish = Wish { network: Some(vpc.clone()), ..little() };
     refuses(&aws, &wish, &["the internet does not reach the VPC", "no route to an internet gateway"]);
 
-    let gateway = id(aws.ec2("CreateInternetGateway", &[]), "internetGatewayId");
-    aws.ec2("AttachInternetGateway", &[("InternetGatewayId", &gateway), ("VpcId", &vpc)]);
-    let table = id(aws.ec2("CreateRouteTable", &[("VpcId", &vpc)]), "routeTableId");
-    let route = [("DestinationCidrBlock", "0.0.0.0/0"), ("GatewayId", gateway.as_str())];
-    aws.ec2("CreateRoute", &[&[("RouteTableId", table.as_str())], &route[..]].concat());
-    aws.ec2("AssociateRouteTable", &[("RouteTableId", &table), ("SubnetId", &subnet)]);
+    lead_to_the_internet(&aws, &vpc, &subnet);
     let run = Run::new(&aws);
     run.up(&wish);
     let server = run.look(&wish).server.unwrap();

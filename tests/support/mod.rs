@@ -284,6 +284,8 @@ impl Browser {
     pub fn open(host: &str) -> std::io::Result<Self> {
         let stream = TcpStream::connect((host, 80))?;
         stream.set_read_timeout(Some(Duration::from_secs(40)))?;
+        // Head and body go out apart; neither waits for the other's acknowledgement.
+        stream.set_nodelay(true)?;
         Ok(Self { stream: BufReader::new(stream), host: host.to_owned() })
     }
 
@@ -295,6 +297,17 @@ impl Browser {
     /// The address that the server sees this connection come from.
     pub fn address(&self) -> String {
         self.stream.get_ref().local_addr().unwrap().ip().to_string()
+    }
+
+    /// Whether the server has closed this connection since its last response.
+    pub fn is_closed(&self) -> bool {
+        let stream = self.stream.get_ref();
+        if stream.set_nonblocking(true).is_err() {
+            return true;
+        }
+        let peeked = stream.peek(&mut [0]);
+        let quiet = matches!(&peeked, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
+        stream.set_nonblocking(false).is_err() || !quiet
     }
 
     /// Sends one request, with further headers that each end in `\r\n`, and reads its response.

@@ -4,7 +4,7 @@ use aws_sdk_ec2::types::{DomainType, ResourceType};
 
 use super::{Ec2, actions, look, names};
 use crate::aws;
-use crate::cloud::{Address, Found, Owner, Wish};
+use crate::cloud::{Address, Found, Owner, State, Wish};
 use crate::providers::cloud::{Progress, once};
 use crate::providers::error::CloudError;
 
@@ -67,6 +67,9 @@ impl Ec2 {
             return Ok(());
         };
         server.ipv4 = None;
+        if server.state != State::Running {
+            return Ok(());
+        }
         progress("waiting for another address");
         let (id, old) = (server.id.clone(), address.ip.to_string());
         let another = aws::until(

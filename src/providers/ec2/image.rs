@@ -62,8 +62,8 @@ impl Ec2 {
                 .filters(names::filter("architecture", [on.ec2().as_str()]))
                 .filters(names::filter("state", ["available"]))
         };
-        let answer = ask.send().await.map_err(|error| call.fail(&error))?;
-        choose(wished, on, &self.region, answer.images())
+        let all: Result<Vec<Image>, _> = ask.into_paginator().items().send().try_collect().await;
+        choose(wished, on, &self.region, &all.map_err(|error| call.fail(&error))?)
     }
 }
 

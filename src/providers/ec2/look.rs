@@ -35,7 +35,7 @@ impl Ec2 {
         self.instances_in(None, owner, Vec::new()).await
     }
 
-    async fn instances_in(
+    pub(super) async fn instances_in(
         &self,
         region: Option<&str>,
         owner: &Owner,
@@ -115,9 +115,10 @@ impl Ec2 {
         let call =
             self.reads(actions::DESCRIBE_SECURITY_GROUPS, format!("look for the security group of {owner}"));
         let ask = self.client.describe_security_groups().filters(names::filter_of(owner));
-        let answer = ask.send().await.map_err(|error| call.fail(&error))?;
-        let ours = answer.security_groups().iter().filter(|group| names::is_of(group.tags(), owner));
-        Ok(ours.cloned().collect())
+        let all = ask.into_paginator().items().send().try_collect().await;
+        let mut groups = all.map_err(|error| call.fail(&error))?;
+        groups.retain(|group| names::is_of(group.tags(), owner));
+        Ok(groups)
     }
 
     /// The owner's addresses.
@@ -133,12 +134,13 @@ impl Ec2 {
     pub(super) async fn volumes(&self, owner: &Owner) -> Result<Vec<Ec2Volume>, CloudError> {
         let call = self.reads(actions::DESCRIBE_VOLUMES, format!("look for the volume of {owner}"));
         let ask = self.client.describe_volumes().filters(names::filter_of(owner));
-        let answer = ask.send().await.map_err(|error| call.fail(&error))?;
-        let there = |volume: &&Ec2Volume| {
+        let all = ask.into_paginator().items().send().try_collect().await;
+        let mut volumes = all.map_err(|error| call.fail(&error))?;
+        volumes.retain(|volume| {
             names::is_of(volume.tags(), owner)
                 && !matches!(volume.state(), Some(VolumeState::Deleting | VolumeState::Deleted))
-        };
-        Ok(answer.volumes().iter().filter(there).cloned().collect())
+        });
+        Ok(volumes)
     }
 
     /// Everything.

@@ -58,15 +58,15 @@ impl Ec2 {
             (None, Some(vpc)) => ask.filters(names::filter("vpc-id", [vpc.as_str()])),
             (None, None) => ask.filters(names::filter("default-for-az", ["true"])),
         };
-        let answer = ask.send().await.map_err(|error| call.fail(&error))?;
-        Ok(answer.subnets().to_vec())
+        let all = ask.into_paginator().items().send().try_collect().await;
+        all.map_err(|error| call.fail(&error))
     }
 
     async fn routes(&self, vpc: &str) -> Result<Vec<RouteTable>, CloudError> {
         let call = self.reads(actions::DESCRIBE_ROUTE_TABLES, format!("look up the routes of {vpc}"));
         let ask = self.client.describe_route_tables().filters(names::filter("vpc-id", [vpc]));
-        let answer = ask.send().await.map_err(|error| call.fail(&error))?;
-        Ok(answer.route_tables().to_vec())
+        let all = ask.into_paginator().items().send().try_collect().await;
+        all.map_err(|error| call.fail(&error))
     }
 }
 

@@ -55,7 +55,7 @@ impl Ec2 {
         progress: Progress<'_>,
     ) -> Result<(), CloudError> {
         let order = self.order(wish, found, birth).await?;
-        let instance = self.made(&order).await?;
+        let instance = self.made(&order, progress).await?;
         let id = instance.instance_id().unwrap_or_default();
         let instance = self.until_running(id, progress).await?;
         let mut server = look::server(&instance, &self.region)?;
@@ -92,7 +92,7 @@ impl Ec2 {
         Ok(volume.and_then(|volume| volume.availability_zone().map(str::to_owned)))
     }
 
-    async fn made(&self, order: &Order<'_>) -> Result<Instance, CloudError> {
+    async fn made(&self, order: &Order<'_>, progress: Progress<'_>) -> Result<Instance, CloudError> {
         let owner = &order.wish.owner;
         let used: Vec<String> = self
             .all_instances(owner)
@@ -116,6 +116,7 @@ impl Ec2 {
                 Err(error) if error.code() == Some("IdempotentInstanceTerminated") => {}
                 // Another run made one, with another host key in its user-data.
                 Err(error) if error.code() == Some("IdempotentParameterMismatch") => {
+                    progress("EC2 remembers an earlier one of this name: looking whether it is there");
                     if let Some(instance) = self.shown(|| self.mine(owner)).await? {
                         return Ok(instance);
                     }
@@ -256,6 +257,9 @@ impl Ec2 {
             return Err(CloudError::Impossible { message: obstacle, hints: vec![OTHER_ARCHITECTURE.into()] });
         }
         let old = server.size.clone();
+        if look::state(&instance) == Some(State::Starting) {
+            self.until_running(&id, progress).await?;
+        }
         if look::state(&instance) != Some(State::Stopped) {
             let call = self.writes(actions::STOP_INSTANCES, format!("stop the instance {id}"));
             let sent = self.client.stop_instances().instance_ids(&id).send().await;

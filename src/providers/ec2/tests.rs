@@ -171,3 +171,49 @@ fn user_data_is_packed_only_when_it_is_long() {
     assert!(error.to_string().contains("EC2 takes 16384"), "{error}");
     assert!(!error.to_string().contains(&noise[..8]));
 }
+
+/// Remembers where calls go, and lets none of them leave.
+#[derive(Debug, Clone, Default)]
+struct Border(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
+
+impl aws_sdk_ec2::config::Intercept for Border {
+    fn name(&self) -> &'static str {
+        "border"
+    }
+
+    fn read_before_transmit(
+        &self,
+        context: &aws_sdk_ec2::config::interceptors::BeforeTransmitInterceptorContextRef<'_>,
+        _: &aws_sdk_ec2::config::RuntimeComponents,
+        _: &mut aws_sdk_ec2::config::ConfigBag,
+    ) -> Result<(), aws_sdk_ec2::error::BoxError> {
+        let request = context.request();
+        let signed = request.headers().get("authorization").unwrap_or_default();
+        let scope = signed.split('/').nth(2).unwrap_or_default();
+        self.0.lock().unwrap().push(format!("{} {scope}", request.uri()));
+        Err("nothing leaves".into())
+    }
+}
+
+#[tokio::test]
+async fn another_region_is_asked_where_it_is() {
+    let border = Border::default();
+    let credentials = aws_sdk_ec2::config::Credentials::new("id", "secret", None, None, "test");
+    let config = aws_sdk_ec2::Config::builder()
+        .behavior_version(aws_sdk_ec2::config::BehaviorVersion::latest())
+        .region(aws_sdk_ec2::config::Region::new("eu-central-1"))
+        .credentials_provider(credentials)
+        .interceptor(border.clone())
+        .build();
+    let ec2 = Ec2 {
+        client: Client::from_conf(config),
+        region: "eu-central-1".into(),
+        patience: Patience::default(),
+    };
+    let owner = wish("").owner;
+    assert!(ec2.instances_in(None, &owner, Vec::new()).await.is_err());
+    assert!(ec2.instances_in(Some("eu-west-1"), &owner, Vec::new()).await.is_err());
+    let asked = border.0.lock().unwrap().clone();
+    let here = |region: &str| format!("https://ec2.{region}.amazonaws.com/ {region}");
+    assert_eq!(asked, [here("eu-central-1"), here("eu-west-1")]);
+}

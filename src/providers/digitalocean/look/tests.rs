@@ -7,23 +7,7 @@ fn library() -> Owner {
 }
 
 fn wish() -> Wish {
-    Wish {
-        owner: library(),
-        words: cloud::DIGITALOCEAN,
-        region: Some("fra1".into()),
-        size: String::new(),
-        image: String::new(),
-        disk_gb: None,
-        network: None,
-        subnet: None,
-        monitoring: true,
-        settings: cloud::Settings::default(),
-        rules: std::collections::BTreeSet::new(),
-        fixed_address: true,
-        volume_gb: None,
-        user: String::new(),
-        public_key: String::new(),
-    }
+    cloud::tests::wish("provider: digitalocean, region: fra1")
 }
 
 fn droplet(id: i64, ip: &str) -> Droplet {

@@ -1,29 +1,10 @@
-use std::collections::BTreeSet;
-
 use serde_json::json;
 
 use super::*;
-use crate::cloud::{DIGITALOCEAN, Owner, Settings};
 use crate::error::Failure;
 
 fn wish(region: &str, size: &str, image: &str) -> Wish {
-    Wish {
-        owner: Owner { app: "library".into(), environment: "default".into() },
-        words: DIGITALOCEAN,
-        region: Some(region.into()),
-        size: size.into(),
-        image: image.into(),
-        disk_gb: None,
-        network: None,
-        subnet: None,
-        monitoring: true,
-        settings: Settings::default(),
-        rules: BTreeSet::new(),
-        fixed_address: true,
-        volume_gb: None,
-        user: "deploy".into(),
-        public_key: String::new(),
-    }
+    cloud::tests::wish(&format!("provider: digitalocean, region: {region}, size: {size}, image: {image}"))
 }
 
 fn size(slug: &str, memory: u64, vcpus: u32, disk: u32, price: f64, regions: &[&str]) -> Size {

@@ -1,30 +1,9 @@
-use std::collections::BTreeSet;
-
 use super::*;
-use crate::cloud::Settings;
+use crate::cloud::{self, Settings};
 
 fn wish() -> Wish {
-    Wish {
-        owner: Owner { app: "library".into(), environment: "staging".into() },
-        words: DIGITALOCEAN,
-        region: Some("fra1".into()),
-        size: "s-1vcpu-1gb".into(),
-        image: "ubuntu-24.04".into(),
-        disk_gb: None,
-        network: None,
-        subnet: None,
-        monitoring: true,
-        settings: Settings {
-            ipv6: true,
-            labels: [("web".to_owned(), String::new())].into(),
-            ..Settings::default()
-        },
-        rules: BTreeSet::new(),
-        fixed_address: true,
-        volume_gb: None,
-        user: "deploy".into(),
-        public_key: "ssh-ed25519 AAAA me@example.com".into(),
-    }
+    let wish = cloud::tests::wish("provider: digitalocean, region: fra1, image: ubuntu-24.04, tags: [web]");
+    Wish { owner: Owner { environment: "staging".into(), ..wish.owner }, ..wish }
 }
 
 fn birth() -> Birth {
