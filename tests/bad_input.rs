@@ -56,7 +56,7 @@ fn a_wrong_ship_yml_is_shown_at_its_place() {
     2 | databse: postgres
       | ^^^^^^^
     hint: did you mean `database`?
-    hint: the file takes app, server, domains, dns, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, environments
+    hint: the file takes app, server, domains, dns, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, dump_limit, environments
 
     ship.yml:3:28: `processes.web.workers`: expected `auto` or a number from 1 to 256, found the text `many`
       |

@@ -17,6 +17,9 @@ pub const CAUSE: &str = "ship-cause: ";
 /// Beginning of a line that says what to do about it.
 pub const HINT: &str = "ship-hint: ";
 
+/// Beginning of a line that the user reads as it comes, whether or not anything fails.
+pub const NOTE: &str = "ship-note: ";
+
 /// What an answer means, for both scripts below.
 const ANSWERS: &str = include_str!("../../templates/django/answers.py");
 /// The preflight.
