@@ -374,7 +374,7 @@ fn a_bad_release_leaves_the_old_one_serving() {
     );
     insta::assert_snapshot!(failed("migration"), @r#"
     exit 1
-    error: `migrate the database` failed: django.db.utils.ProgrammingError: relation "no_such_table" does not exist
+    error: `migrate the database` failed: catalog.0003_broken: ProgrammingError: relation "no_such_table" does not exist
       File "/srv/library/venvs/…/lib/python3.11/site-packages/django/db/migrations/executor.py", line N, in apply_migration
         state = migration.apply(state, schema_editor)
                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
@@ -405,6 +405,8 @@ fn a_bad_release_leaves_the_old_one_serving() {
       File "/srv/library/venvs/…/lib/python3.11/site-packages/psycopg/cursor.py", line N, in execute
         raise ex.with_traceback(None)
     django.db.utils.ProgrammingError: relation "no_such_table" does not exist
+    hint: PostgreSQL took back all of catalog.0003_broken
+    hint: the database of before v5 is in /var/backups/ship/library/v5.dump
     hint: the site is as it was: v1 serves; mend the cause and run `ship up` again
     "#);
     std::fs::remove_file(project.dir.join("catalog/migrations/0003_broken.py")).unwrap();
@@ -444,11 +446,12 @@ fn the_disk_is_full() {
     let free = || server.exec("df -Pm /srv | awk 'NR == 2 { print $4 }'").trim().parse::<u64>().unwrap();
     server.exec(&format!("fallocate -l {}M /var/filler", free() - 200));
     let text = up(&project);
-    insta::assert_snapshot!(mask(&text, "the server has ", "N", |c| c == ' '), @r#"
+    insta::assert_snapshot!(mask(&text, "the server has ", "N", |c| c == ' '), @r"
     exit 1
-    error: the server has N MiB free and this release needs about 316 MiB
+    error: the server has N MiB free and this release needs about 364 MiB
+    hint: nothing was changed
     hint: look what fills it with `ship ssh -- df -h` and `ship ssh -- du -xsh /var/* /srv/*`
-    "#);
+    ");
     assert_eq!(server.exec("ls -d /srv/library /var/lib/ship 2>/dev/null || true"), "");
     server.exec("rm /var/filler");
     project.put_on_page("as it was");
