@@ -2,6 +2,8 @@
 //!
 //! The decisions are elsewhere and pure; here they are put in order and carried to the server and back.
 
+mod rollback;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -18,16 +20,19 @@ use crate::apply::{
 use crate::assets::{Asset, Assets, template_failure};
 use crate::config::{Config, Database, PlaybookRef};
 use crate::error::{Exit, Failure};
+use crate::facts::app::App;
 use crate::facts::host::Host;
 use crate::facts::{self, Ask, Facts};
 use crate::plan::Plan;
 use crate::playbook::{self, PlaybookError, Templates, Vars};
-use crate::release::gates::{CAUSE, HINT};
+use crate::release::gates::{CAUSE, HINT, NOTE};
 use crate::release::{self, Context, Layout, Release, ReleaseError, Source, secret_file};
 use crate::resources::{self, DiffError, Resource};
 use crate::shell::Script;
 use crate::transport::{Exec, Flow, Output, Session, Stdin, Stream, TransportError};
 use crate::ui::Ui;
+
+pub use self::rollback::{RolledBack, Wish, rollback};
 
 /// The port gunicorn's socket listens on.
 const PORT: u16 = 8000;
@@ -408,6 +413,11 @@ pub async fn restart_with_config(
     Err(Failure::failed("other deploys come in between all the time").hint("try again when they are done"))
 }
 
+/// What is live, in messages.
+fn live_name(app: &App) -> String {
+    app.current.map_or_else(|| "no release".into(), |number| format!("v{number}"))
+}
+
 /// What `up` did.
 #[derive(Debug, Default)]
 pub struct Outcome {
@@ -625,7 +635,11 @@ fn ended(
             let failure =
                 Failure::failed(format!("`{}` failed{why}", follower.current())).detail(follower.tail());
             let failure = follower.said(HINT).fold(failure, Failure::hint);
+            let switched = follower.step().and_then(|index| planned.plan.changes.get(..index));
+            let switched =
+                switched.into_iter().flatten().any(|change| change.id.name.starts_with("switch to"));
             Err(match (of_release, live) {
+                (true, Some(_)) if switched => failure.hint("the new release serves; `ship status` shows it"),
                 (true, Some(live)) => failure.hint(format!(
                     "the site is as it was: v{live} serves; mend the cause and run `ship up` again"
                 )),
@@ -712,7 +726,10 @@ impl<'a> Follower<'a> {
                     match line.strip_prefix("ship: ") {
                         Some(advice) => self.ui.warn(advice),
                         None if is_for_the_message(&line) => {}
-                        None => self.ui.step_output(&line),
+                        None => match line.strip_prefix(NOTE) {
+                            Some(note) => self.ui.note(note),
+                            None => self.ui.step_output(&line),
+                        },
                     }
                     self.lines.push(line);
                 }
@@ -738,7 +755,7 @@ impl<'a> Follower<'a> {
 
 /// Whether a line is no output, but part of the message that a failure ends with.
 fn is_for_the_message(line: &str) -> bool {
-    line.starts_with(CAUSE) || line.starts_with(HINT)
+    [CAUSE, HINT, NOTE].iter().any(|beginning| line.starts_with(beginning))
 }
 
 /// The bundle as the archive that the server unpacks.

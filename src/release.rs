@@ -4,6 +4,9 @@
 //! interruption.
 
 pub mod gates;
+mod migrations;
+mod operations;
+pub mod rollback;
 mod space;
 mod steps;
 #[cfg(test)]
@@ -63,7 +66,7 @@ impl Layout {
     }
 
     /// What Django answered for a build.
-    fn answered(build: &Build) -> Option<Self> {
+    pub(crate) fn answered(build: &Build) -> Option<Self> {
         serde_json::from_str(build.answer.as_deref()?).ok()
     }
 
@@ -79,6 +82,8 @@ pub struct Source {
     pub tree: Tree,
     /// The requirements files with everything they include: path and content.
     pub requirements: Vec<(String, String)>,
+    /// The migrations of the project's own apps: path and content.
+    pub migrations: Vec<(String, String)>,
     /// Abbreviated commit.
     pub commit: Option<String>,
     /// Branch.
@@ -239,6 +244,11 @@ pub fn plan(
             None => "finishing an interrupted one".into(),
         });
     }
+    if app.live().is_some_and(|(_, live)| live.tree.as_deref() != Some(source.tree.digest()))
+        && let Some((number, by)) = rollback::left_with(app, source.tree.digest())
+    {
+        reasons.push(format!("these are the files of v{number}, which v{by} went back from"));
+    }
     reasons.retain(|reason| !reason.is_empty());
 
     let steps = Steps {
@@ -261,8 +271,21 @@ pub fn plan(
     changes.push(steps.prepare(already.unwrap_or_default()));
     // Before anything that the old release would notice.
     changes.push(steps.preflight());
-    changes.push(steps.migrate());
+    let new = upload.as_ref().filter(|_| app.current.is_some());
+    changes.extend(steps.migrations(&new.map(|delta| new_migrations(source, delta)).unwrap_or_default()));
     Ok((changes, Some(Release { number, upload })))
+}
+
+/// Migration files that the server doesn't have like this, with what they do.
+fn new_migrations(source: &Source, delta: &Delta) -> Vec<(String, Vec<String>)> {
+    let sent = |path: &String| delta.send.contains(path);
+    let files = source.migrations.iter().filter(|(path, _)| sent(path));
+    files.map(|(path, text)| (path.clone(), operations::operations(text))).collect()
+}
+
+/// Whether a file of the project is a migration, which a plan tells about.
+pub fn is_migration(path: &str) -> bool {
+    operations::is_migration(path)
 }
 
 /// The second half of a release: after the units and the web server's site are in place. `before` are the changes of
@@ -310,6 +333,8 @@ pub fn config_change(context: &Context<'_>, facts: &Facts, what: &str) -> Result
         branch: record.and_then(|record| record.branch.clone()),
         dirty: record.is_some_and(|record| record.dirty),
         what: what.into(),
+        migrations: Vec::new(),
+        rollback: None,
     };
     let steps = Steps {
         context,
@@ -338,6 +363,8 @@ fn code_record(source: &Source) -> Record {
         branch: source.branch.clone(),
         dirty: source.dirty,
         what: "code".into(),
+        migrations: Vec::new(),
+        rollback: None,
     }
 }
 

@@ -16,6 +16,7 @@ mod fakes;
 mod faults;
 mod gates;
 mod resilience;
+mod rollback;
 mod secrets;
 mod story;
 mod support;

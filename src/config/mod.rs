@@ -196,6 +196,8 @@ pub struct Config {
     pub playbooks: Vec<PlaybookRef>,
     /// How many releases stay on the server.
     pub keep_releases: u32,
+    /// Databases larger than this, in MiB, are not dumped before a migration; 0 dumps none.
+    pub dump_limit_mb: u32,
 }
 
 /// Where the site runs.

@@ -59,6 +59,9 @@ pub struct Spec {
     /// How many releases stay on the server to roll back to. Default: 5.
     #[schemars(range(min = 2, max = 100), extend("default" = 5))]
     pub keep: Option<u32>,
+    /// A database larger than this, in MiB, is not dumped before a migration; 0 never dumps. Default: 2048.
+    #[schemars(range(max = 1_000_000), extend("default" = 2048))]
+    pub dump_limit: Option<u32>,
     /// Variants by name, chosen with `-e NAME`. Any key from above: maps are merged key by key,
     /// everything else is replaced. Another `provider` replaces the whole `server`.
     #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]

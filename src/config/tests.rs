@@ -79,6 +79,7 @@ fn the_smallest_file_gets_every_default() {
             secrets: vec![],
             playbooks: vec![],
             keep_releases: 5,
+            dump_limit_mb: 2048,
         }
     );
 }
@@ -214,7 +215,7 @@ fn unknown_keys() {
     2 | domain: [example.com]
       | ^^^^^^
     hint: did you mean `domains`?
-    hint: the file takes app, server, domains, dns, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, environments
+    hint: the file takes app, server, domains, dns, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, dump_limit, environments
     ");
     assert_snapshot!(refused("server:\n  provider: ssh\n  host: a\n  domain: [example.com]\n"), @r"
     error: ship.yml:4:3: unknown key `domain` in `server`
@@ -240,7 +241,7 @@ fn unknown_keys() {
     2 | tls: letsencrypt
       | ^^^
     hint: `tls` is not in this version yet
-    hint: the file takes app, server, domains, dns, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, environments
+    hint: the file takes app, server, domains, dns, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, dump_limit, environments
 
     ship.yml:3:1: unknown key `colour`
       |
@@ -792,7 +793,7 @@ fn several_problems_at_once() {
         2 | domian: x
           | ^^^^^^
         hint: did you mean `domains`?
-        hint: the file takes app, server, domains, dns, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, environments
+        hint: the file takes app, server, domains, dns, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, dump_limit, environments
 
         ship.yml:3:11: `domains[0]`: `a_b` is not a host name
           |

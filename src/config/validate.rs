@@ -98,6 +98,7 @@ pub(super) fn validate(spec: Spec, root: &Node, around: &Around<'_>) -> (Option<
     let python = check.python(spec.python, around);
     let playbooks = check.playbooks(spec.playbooks.unwrap_or_default(), around);
     let keep_releases = check.number(&["keep"], spec.keep, 5, 2..=100, "releases");
+    let dump_limit_mb = check.number(&["dump_limit"], spec.dump_limit, 2048, 0..=1_000_000, "MiB");
     let django = check.django(spec.django, spec.requirements, around);
     let config = django.map(|django| Config {
         app,
@@ -114,6 +115,7 @@ pub(super) fn validate(spec: Spec, root: &Node, around: &Around<'_>) -> (Option<
         secrets,
         playbooks,
         keep_releases,
+        dump_limit_mb,
     });
     (config, check.problems)
 }

@@ -70,6 +70,7 @@ impl Case {
             source: Source {
                 tree: Tree::default(),
                 requirements: vec![("requirements.txt".into(), FILES[3].1.into())],
+                migrations: Vec::new(),
                 commit: Some("0123456789".into()),
                 branch: None,
                 dirty: false,
@@ -148,7 +149,9 @@ fn a_first_release_brings_everything() {
     > install Python packages                              Python 3.11, requirements.txt
     > ask Django for its settings
     > preflight v1                                         check --deploy, GET /
-    > migrate the database
+    > look for pending migrations
+    > dump the database                                    if migrations are pending
+    > migrate the database                                 if migrations are pending
     ");
 }
 
@@ -167,7 +170,9 @@ fn a_changed_file_is_a_release_that_sends_it_alone() {
         ~ mysite/views.py
     > ask Django for its settings
     > preflight v2                                         check --deploy, GET /
-    > migrate the database
+    > look for pending migrations
+    > dump the database                                    if migrations are pending
+    > migrate the database                                 if migrations are pending
     ");
 }
 
@@ -180,7 +185,9 @@ fn other_requirements_are_another_virtual_environment() {
     > install Python packages                              Python 3.11, requirements.txt
     > ask Django for its settings
     > preflight v2                                         check --deploy, GET /
-    > migrate the database
+    > look for pending migrations
+    > dump the database                                    if migrations are pending
+    > migrate the database                                 if migrations are pending
     ");
 }
 
@@ -192,7 +199,9 @@ fn another_environment_is_a_release() {
     > upload v2                                            config changed: TOKEN
     > ask Django for its settings
     > preflight v2                                         check --deploy, GET /
-    > migrate the database
+    > look for pending migrations
+    > dump the database                                    if migrations are pending
+    > migrate the database                                 if migrations are pending
     ");
 }
 
@@ -205,7 +214,9 @@ fn an_interrupted_release_is_finished_under_its_number() {
     insta::assert_snapshot!(case.plan(), @r"
     > ask Django for its settings                          finishing an interrupted one
     > preflight v2                                         check --deploy, GET /
-    > migrate the database
+    > look for pending migrations
+    > dump the database                                    if migrations are pending
+    > migrate the database                                 if migrations are pending
     ");
     assert_eq!(plan(&case.context(), &case.facts, &[]).unwrap().1.unwrap().number, 2);
 }
@@ -218,16 +229,20 @@ fn what_failed_is_tried_again_under_its_number_and_what_went_bad_is_not() {
     let failed = |bad| Some(Failed { bad, at: "t".into(), reason: "switch: GET / answered 500".into() });
     case.facts.app.builds.insert(2, Build { tree: tree.clone(), failed: failed(false), ..Build::default() });
     insta::assert_snapshot!(case.plan(), @r"
-    > ask Django for its settings                          trying again what failed: switch: GET / answered 500
-    > preflight v2                                         check --deploy, GET /
-    > migrate the database
+      > ask Django for its settings                          trying again what failed: switch: GET / answered 500
+      > preflight v2                                         check --deploy, GET /
+      > look for pending migrations
+      > dump the database                                    if migrations are pending
+      > migrate the database                                 if migrations are pending
     ");
     case.facts.app.builds.insert(2, Build { tree, failed: failed(true), ..Build::default() });
     insta::assert_snapshot!(case.plan(), @r"
-    > upload v3
-    > ask Django for its settings
-    > preflight v3                                         check --deploy, GET /
-    > migrate the database
+      > upload v3
+      > ask Django for its settings
+      > preflight v3                                         check --deploy, GET /
+      > look for pending migrations
+      > dump the database                                    if migrations are pending
+      > migrate the database                                 if migrations are pending
     ");
     // Other files are another release, whatever became of the last.
     case.facts.app.builds.get_mut(&2).unwrap().failed = failed(false);
@@ -398,4 +413,136 @@ fn without_heredocs(text: &str) -> String {
         !was
     });
     keep.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_new_migration_is_in_the_plan() {
+    let mut case = Case::new("").deployed();
+    case.facts.app.manifest = Some(case.manifest());
+    let path = "mysite/migrations/0002_rating.py";
+    case.edit(path, "new");
+    let text = "operations = [migrations.AddField('book', 'rating', x), migrations.RunPython(fill)]";
+    case.source.migrations =
+        vec![(path.into(), text.into()), ("mysite/migrations/0001_old.py".into(), text.into())];
+    insta::assert_snapshot!(case.plan(), @r"
+      > upload v2                                            mysite/migrations/0002_rating.py, mysite/views.py changed; 1 file, 3 B
+          ~ mysite/migrations/0002_rating.py
+          - mysite/views.py
+      > ask Django for its settings
+      > preflight v2                                         check --deploy, GET /
+      > look for pending migrations
+      > dump the database                                    if migrations are pending
+      > migrate the database                                 1 migration not on the server yet
+          mysite/migrations/0002_rating.py
+            AddField book.rating
+            RunPython (can't be reversed)
+    ");
+}
+
+#[test]
+fn a_dump_can_be_left_out() {
+    let text = Case::new("dump_limit: 0").plan();
+    assert!(text.contains("> take no dump\n") && !text.contains("dump the database"), "{text}");
+}
+
+/// What a rollback from v2 to v1 does, a line a change.
+fn rollback_plan(yaml: &str, surplus: &rollback::Surplus, way: rollback::Way) -> String {
+    let mut case = Case::new(yaml).deployed();
+    let build = case.facts.app.builds[&1].clone();
+    case.facts.app.builds.insert(2, build);
+    case.facts.app.current = Some(2);
+    case.facts.app.enabled.insert("site-worker@v2.service".into());
+    let changes = rollback::steps(&case.context(), &case.facts, 1, surplus, way, Vec::new());
+    let scripts: String =
+        changes.iter().flat_map(|change| &change.steps).map(|step| format!("{step:?}")).collect();
+    assert!(
+        scripts.contains("start site-worker@v3.service"),
+        "what runs now is started, whatever ship.yml says"
+    );
+    crate::plan::Plan { changes }.to_text(true)
+}
+
+#[test]
+fn a_rollback_takes_the_database_along_as_the_user_wants() {
+    use rollback::{Applied, Surplus, Way};
+    insta::assert_snapshot!(rollback_plan("", &Surplus::default(), Way::Keep), @r"
+      > take the files of v1                                 rollback to v1
+      > ask Django for its settings
+      > preflight v3                                         check --deploy, GET /
+      > look for pending migrations
+      > dump the database                                    if migrations are pending
+      > migrate the database                                 if migrations are pending
+      > collect static files
+      > switch to v3                                         v2 serves until v3 is seen healthy
+      > put the environment back
+      > record v3
+    ");
+    let applied = |name: &str, additive| Applied {
+        name: name.into(),
+        irreversible: String::new(),
+        additive,
+        replaces: vec![],
+    };
+    let adds = Surplus { migrations: vec![applied("a.0002_b", true)], with: 2, ..Surplus::default() };
+    insta::assert_snapshot!(rollback_plan("", &adds, Way::Reverse), @r"
+      > take the files of v1                                 rollback to v1
+      > ask Django for its settings
+      > preflight v3                                         check --deploy, GET /
+      > look for pending migrations
+      > dump the database                                    if migrations are pending
+      > migrate the database                                 if migrations are pending
+      > collect static files
+      > switch to v3                                         v2 serves until v3 is seen healthy
+      > put the environment back
+      > record v3
+      > dump the database as it is                           to have it if this was a mistake
+      > reverse 1 migration                                  v1 doesn't know of 1 migration
+    ");
+    let mixed = Surplus {
+        migrations: vec![applied("a.0002_b", true), applied("a.0003_c", false)],
+        with: 2,
+        ..Surplus::default()
+    };
+    insta::assert_snapshot!(rollback_plan("", &mixed, Way::Reverse), @r"
+      > take the files of v1                                 rollback to v1
+      > ask Django for its settings
+      > dump the database as it is                           to have it if this was a mistake
+      > reverse 2 migrations                                 v1 doesn't know of 2 migrations
+      > preflight v3                                         check --deploy, GET /
+      > look for pending migrations
+      > dump the database                                    if migrations are pending
+      > migrate the database                                 if migrations are pending
+      > collect static files
+      > switch to v3                                         v2 serves until v3 is seen healthy
+      > put the environment back
+      > record v3
+    ");
+    let dump = Some((2, crate::facts::app::Dump { bytes: 1, at: "2026-01-02T03:04:05Z".into() }));
+    insta::assert_snapshot!(rollback_plan("", &Surplus { dump, ..mixed.clone() }, Way::Restore), @r"
+      > take the files of v1                                 rollback to v1
+      > ask Django for its settings
+      > dump the database as it is                           to have it if this was a mistake
+      > restore the dump of before v2                        of 2026-01-02T03:04:05Z
+      > preflight v3                                         check --deploy, GET /
+      > look for pending migrations
+      > dump the database                                    if migrations are pending
+      > migrate the database                                 if migrations are pending
+      > collect static files
+      > switch to v3                                         v2 serves until v3 is seen healthy
+      > put the environment back
+      > record v3
+    ");
+    insta::assert_snapshot!(rollback_plan("database: external", &mixed, Way::Reverse), @r"
+      > take the files of v1                                 rollback to v1
+      > ask Django for its settings
+      > reverse 2 migrations                                 v1 doesn't know of 2 migrations
+      > preflight v3                                         check --deploy, GET /
+      > look for pending migrations
+      > take no dump
+      > migrate the database                                 if migrations are pending
+      > collect static files
+      > switch to v3                                         v2 serves until v3 is seen healthy
+      > put the environment back
+      > record v3
+    ");
 }
