@@ -47,3 +47,19 @@ fn an_odd_server_and_a_laptop_whose_clock_is_off_by_a_day() {
     assert_eq!(project.ship(&["run", "echo $GREETING; umask"]).exits(0).stdout, "merhaba\n0022\n");
     project.up().says("Nothing to change: v3");
 }
+
+#[test]
+#[ignore = "needs root and systemd-nspawn: scripts/test runs it"]
+fn a_database_server_that_does_not_run_is_started_and_kept_as_it_is() {
+    let server = TestBox::builder().packages(true).boot();
+    let project = Project::new(&server);
+    project.up().says("v1 serves");
+    let rows = "cd /; runuser -u postgres -- psql -Atc 'select count(*) from catalog_book' library";
+    let before = server.exec(rows);
+    // As after a power loss, while it still recovers: nobody can say which roles and databases it has.
+    server.exec("systemctl stop postgresql.service 'postgresql@*.service'");
+    project.up().says("start postgresql.service").says("v1 serves");
+    assert_eq!(server.exec(rows), before);
+    assert_eq!(get(&server, "/").status, 200);
+    project.up().says("Nothing to change: v1");
+}
