@@ -296,13 +296,13 @@ fn a_bad_release_leaves_the_old_one_serving() {
     let restore = |path: &str| project.git(&["checkout", "--", path]);
 
     project.write("requirements.txt", "Django==5.2.19\nno-such-package-of-anyone==1.0\n");
-    insta::assert_snapshot!(failed("requirements"), @r#"
+    insta::assert_snapshot!(failed("requirements"), @r"
     exit 1
-    error: `install Python packages` failed: No solution found when resolving dependencies
+    error: `install Python packages` failed: No solution found when resolving dependencies: Because no-such-package-of-anyone was not found in the package registry and you require no-such-package-of-anyone==1.0, we can conclude that your requirements are unsatisfiable.
     error: No solution found when resolving dependencies
       cause: Because no-such-package-of-anyone was not found in the package registry and you require no-such-package-of-anyone==1.0, we can conclude that your requirements are unsatisfiable.
-    hint: the site is as it was; mend the cause and run `ship up` again
-    "#);
+    hint: the site is as it was: v1 serves; mend the cause and run `ship up` again
+    ");
     restore("requirements.txt");
 
     project.config("django: {wsgi: locallibrary.wsgy}");
@@ -320,38 +320,16 @@ fn a_bad_release_leaves_the_old_one_serving() {
     project.replace("locallibrary/wsgi.py", "import os", "import os\nimport no_such_module");
     insta::assert_snapshot!(failed("wsgi import"), @r#"
     exit 1
-    error: `switch to v3` failed: ModuleNotFoundError: No module named 'no_such_module'
-        super().init_process()
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/gunicorn/workers/base.py", line N, in init_process
-        self.load_wsgi()
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/gunicorn/workers/base.py", line N, in load_wsgi
-        self.wsgi = self.app.wsgi()
-                    ^^^^^^^^^^^^^^^
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/gunicorn/app/base.py", line N, in wsgi
-        self.callable = self.load()
-                        ^^^^^^^^^^^
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/gunicorn/app/wsgiapp.py", line N, in load
-        return self.load_wsgiapp()
-               ^^^^^^^^^^^^^^^^^^^
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/gunicorn/app/wsgiapp.py", line N, in load_wsgiapp
-        return util.import_app(self.app_uri)
-               ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/gunicorn/util.py", line N, in import_app
-        mod = importlib.import_module(module)
-              ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    error: `preflight v3` failed: loading locallibrary.wsgi: ModuleNotFoundError: No module named 'no_such_module'
+    Traceback (most recent call last):
+      ...
       File "/usr/lib/python3.11/importlib/__init__.py", line N, in import_module
         return _bootstrap._gcd_import(name[level:], package, level)
                ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-      File "<frozen importlib._bootstrap>", line N, in _gcd_import
-      File "<frozen importlib._bootstrap>", line N, in _find_and_load
-      File "<frozen importlib._bootstrap>", line N, in _find_and_load_unlocked
-      File "<frozen importlib._bootstrap>", line N, in _load_unlocked
-      File "<frozen importlib._bootstrap_external>", line N, in exec_module
-      File "<frozen importlib._bootstrap>", line N, in _call_with_frames_removed
       File "/srv/library/releases/v3/locallibrary/wsgi.py", line N, in <module>
         import no_such_module
     ModuleNotFoundError: No module named 'no_such_module'
-    hint: the site is as it was; mend the cause and run `ship up` again
+    hint: the site is as it was: v1 serves; mend the cause and run `ship up` again
     "#);
     restore("locallibrary/wsgi.py");
 
@@ -386,7 +364,7 @@ fn a_bad_release_leaves_the_old_one_serving() {
                  ~~~~~~~~~~^^^^^^^^^^^
       File "<frozen os>", line N, in __getitem__
     KeyError: 'NOT_SET'
-    hint: the site is as it was; mend the cause and run `ship up` again
+    hint: the site is as it was: v1 serves; mend the cause and run `ship up` again
     "#);
     restore("locallibrary/settings.py");
 
@@ -427,7 +405,7 @@ fn a_bad_release_leaves_the_old_one_serving() {
       File "/srv/library/venvs/…/lib/python3.11/site-packages/psycopg/cursor.py", line N, in execute
         raise ex.with_traceback(None)
     django.db.utils.ProgrammingError: relation "no_such_table" does not exist
-    hint: the site is as it was; mend the cause and run `ship up` again
+    hint: the site is as it was: v1 serves; mend the cause and run `ship up` again
     "#);
     std::fs::remove_file(project.dir.join("catalog/migrations/0003_broken.py")).unwrap();
 

@@ -3,6 +3,8 @@
 //! `scripts/test` runs a few of each; `scripts/resilience` runs them all (`SHIP_RESILIENCE=full`) and writes what was
 //! measured to docs/resilience.md.
 
+#![allow(clippy::print_stderr, reason = "seeds and measurements are for whoever reads the test's output")]
+
 mod interruption;
 mod load;
 mod locks;

@@ -418,9 +418,11 @@ const BEAT: &str = r#"import os, time
 
 print("the worker is awake")
 while True:
-    with open("media/beat.new", "w") as file:
+    # The worker of the release before may still be at it.
+    new = "media/beat.%s" % os.getpid()
+    with open(new, "w") as file:
         file.write("one %s" % os.environ.get("GREETING"))
-    os.replace("media/beat.new", "media/beat.txt")
+    os.replace(new, "media/beat.txt")
     time.sleep(0.1)
 "#;
 

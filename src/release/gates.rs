@@ -36,7 +36,7 @@ const RUN_PREFLIGHT: &str = r#"preflight() {
   stage=$1
   old=$(readlink "$top/current" 2>/dev/null || true); old=${old##*/}
   # A site that has had nothing at the page that nobody named is not worse for still having nothing there.
-  if [ -z "$old" ] || grep -qs '"status": 404' "$state/../$old/preflight"; then stage=$stage,tolerant; fi
+  if [ ! -e "$state/../$old/preflight" ] || grep -qs '"status": 404' "$state/../$old/preflight"; then stage=$stage,tolerant; fi
   units=/run/systemd/system
   unit=ship-preflight-$app@
   rm -rf "$units/$unit.service" "$units/$unit.service.d" "$state/preflight.out"
@@ -69,7 +69,9 @@ END
   sed -n 's/^ship-result: //p' "$state/preflight.out" | tail -n 1 >"$state/.new"
   mv "$state/.new" "$state/preflight"
   sed -n 's/^ship-warning: //p' "$state/preflight.out" | sort -u >"$state/warnings"
-  grep -v -e '^ship-result: ' -e '^ship-warning: ' "$state/preflight.out" || true
+  # A traceback in the project's own log is the evidence once more.
+  grep -v -e '^ship-result: ' -e '^ship-warning: ' "$state/preflight.out" |
+    awk '/^ship-evidence$/ { kept = ""; next } { kept = kept $0 "\n" } END { printf "%s", kept }' || true
   if [ "$1" = first ]; then
     sed -n 's/.*"pending": \[\([^]]*\)\].*/\1/p' "$state/preflight" | tr -d '"' >"$state/brings"
   fi
@@ -128,6 +130,18 @@ watch() {
 }
 "#;
 
+/// A script for Python with what it must know of the site.
+fn program(site: &serde_json::Value, script: &str) -> String {
+    // A JSON text as a Python string: JSON's string literals are a subset of Python's.
+    let site = serde_json::Value::from(site.to_string());
+    format!("import json\n\nSHIP = json.loads({site})\n{ANSWERS}\n\n{script}")
+}
+
+/// The program that asks the site through nginx; its argument is what the preflight found.
+pub fn health_program(site: &serde_json::Value) -> String {
+    program(site, HEALTH)
+}
+
 impl Steps<'_> {
     /// What every step of a release begins with from the moment that there is a folder for its stamps.
     pub(super) fn guarded(&self, doing: &str) -> Script {
@@ -141,9 +155,9 @@ impl Steps<'_> {
     }
 
     /// What both scripts know of the site.
-    fn site(&self, script: &str) -> String {
+    fn site(&self) -> serde_json::Value {
         let config = self.context.config;
-        let site = json!({
+        json!({
             "release": format!("v{}", self.number),
             "folder": format!("/srv/{}/releases/", config.app),
             "domains": config.domains,
@@ -153,10 +167,8 @@ impl Steps<'_> {
             "boot_timeout": config.web.boot_timeout_s,
             "wsgi": config.django.wsgi,
             "port": 8000,
-        });
-        // A JSON text as a Python string: JSON's string literals are a subset of Python's.
-        let site = serde_json::Value::from(site.to_string());
-        format!("import json\n\nSHIP = json.loads({site})\n{ANSWERS}\n\n{script}")
+            "web": 80,
+        })
     }
 
     /// Asks the release, in its own unit's environment, whether it can serve.
@@ -164,7 +176,7 @@ impl Steps<'_> {
         let config = self.context.config;
         let script = self
             .guarded("preflight")
-            .then(&heredoc("cat >\"$state/preflight.py\"", &self.site(PREFLIGHT)))
+            .then(&heredoc("cat >\"$state/preflight.py\"", &program(&self.site(), PREFLIGHT)))
             .then(&self.preflight_function())
             .line("preflight first");
         let host = config.domains.first().map(|domain| format!(" as {domain}")).unwrap_or_default();
@@ -211,7 +223,7 @@ impl Steps<'_> {
     fn health_function(&self) -> Script {
         Script::new()
             .line("ask=$(mktemp -d)")
-            .then(&heredoc("cat >\"$ask/health.py\"", &self.site(HEALTH)))
+            .then(&heredoc("cat >\"$ask/health.py\"", &health_program(&self.site())))
             .line("chmod 0755 \"$ask\"; chmod 0644 \"$ask/health.py\"")
             .line("healthy() { runuser -u \"$app\" -- /usr/bin/python3 -I \"$ask/health.py\" \"$(cat \"$state/preflight\" 2>/dev/null)\"; }")
     }

@@ -14,7 +14,7 @@ names = SHIP["domains"] or [known.get("host") or "localhost"]
 
 def ask(url, cookies):
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=SHIP["timeout"])
+    connection = http.client.HTTPConnection("127.0.0.1", SHIP["web"], timeout=SHIP["timeout"])
     headers = {"Host": parts.hostname, "X-Ship-Check": "1", "User-Agent": "ship", "Accept": "text/html,*/*"}
     if cookies:
         headers["Cookie"] = "; ".join("%s=%s" % pair for pair in cookies.items())

@@ -16,6 +16,13 @@ sys.dont_write_bytecode = True
 result = {"host": None, "status": None, "pending": [], "again": None}
 
 
+def stop(cause, *evidence):
+    # What the project's own log said of it stands before.
+    print("ship-evidence")
+    fail(cause, *evidence)
+    end(1)
+
+
 def end(code):
     print("ship-result: " + json.dumps(result, sort_keys=True))
     sys.stdout.flush()
@@ -44,12 +51,11 @@ class Limit:
         frame = sys._current_frames().get(self.thread)
         stack = traceback.format_stack(frame) if frame else []
         stack = [entry for entry in stack if '"<stdin>"' not in entry]
-        fail(
+        stop(
             "%s took longer than %s s (`%s`)" % (self.what, self.seconds, self.setting),
             "It is here, the innermost call last:",
             "".join(stack[-8:]).rstrip(),
         )
-        end(1)
 
 
 def chain(error):
@@ -64,7 +70,10 @@ def curable(error):
     """What the steps between the first and the final preflight may cure."""
     if "final" in STAGE:
         return None
-    from django.db import Error as DatabaseError
+    try:
+        from django.db import Error as DatabaseError
+    except ImportError:
+        return None
 
     for one in chain(error):
         if isinstance(one, DatabaseError) and result["pending"]:
@@ -85,8 +94,7 @@ def refuse(what, error, *evidence):
     if cure:
         result["again"] = "%s: %s" % (cure, told(error))
         end(0)
-    fail((what + ": " if what else "") + told(error), *evidence, *shown(error))
-    end(1)
+    stop((what + ": " if what else "") + told(error), *evidence, *shown(error))
 
 
 def shown(error):
@@ -128,8 +136,7 @@ def load():
 
         return import_app(SHIP["wsgi"])
     except SystemExit as error:
-        fail("loading %s: it calls exit(%s)" % (SHIP["wsgi"], error.code))
-        end(1)
+        stop("loading %s: it calls exit(%s)" % (SHIP["wsgi"], error.code))
     except BaseException as error:
         try:
             result["pending"] = pending()
@@ -150,8 +157,7 @@ def check():
     if errors:
         first = errors[0]
         cause = "check --deploy: %s (%s)" % (" ".join(str(first.msg).split()), first.id)
-        fail(cause, *[str(message) for message in errors[:10]])
-        end(1)
+        stop(cause, *[str(message) for message in errors[:10]])
     security, rest = [], []
     for message in found:
         if message.level < checks.WARNING:
@@ -268,8 +274,7 @@ def request(application):
         status = answer.get("status")
         if status is None or "body" not in answer:
             if error is None:
-                fail(what + ": no answer")
-                end(1)
+                stop(what + ": no answer")
             refuse(what, error)
         if status >= 500 and error is not None:
             page = ["It answers:"] + excerpt(answer["body"])
@@ -287,8 +292,7 @@ def request(application):
             result["again"] = "migrations: %s %s" % (what, wrong)
             return
         hint = advice(status, result["host"])
-        fail("%s %s" % (what, wrong), *excerpt(answer["body"]), *([hint] if hint else []))
-        end(1)
+        stop("%s %s" % (what, wrong), *excerpt(answer["body"]), *([hint] if hint else []))
 
 
 with Limit("loading " + SHIP["wsgi"], SHIP["boot_timeout"], "processes.web.boot_timeout"):
