@@ -723,13 +723,11 @@ impl<'a> Follower<'a> {
                     self.lines.clear();
                 }
                 Event::Output(line) => {
-                    match line.strip_prefix("ship: ") {
-                        Some(advice) => self.ui.warn(advice),
-                        None if is_for_the_message(&line) => {}
-                        None => match line.strip_prefix(NOTE) {
-                            Some(note) => self.ui.note(note),
-                            None => self.ui.step_output(&line),
-                        },
+                    match (line.strip_prefix("ship: "), line.strip_prefix(NOTE)) {
+                        (Some(advice), _) => self.ui.warn(advice),
+                        (_, Some(note)) => self.ui.note(note),
+                        (None, None) if is_for_the_message(&line) => {}
+                        (None, None) => self.ui.step_output(&line),
                     }
                     self.lines.push(line);
                 }

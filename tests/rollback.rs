@@ -124,9 +124,10 @@ fn a_site_goes_back_to_what_it_was_and_so_does_its_database() {
       v18 | live | rollback to v16 | (dump)
       v17 | bad | code | catalog.0003_rating, catalog.0004_shelf (dump)
       v16 | good | rollback to v14 | (dump)
-      v15 | failed | not finished | catalog.0003_rating (dump)
-      v14 | good | rollback to v12
-      v12 | gone | rollback to v7
+      v15 | failed | code; migrate: catalog.0004_shelf: ValueError: no such shelf | catalog.0003_rating (dump)
+      v14 | good | rollback to v12 | (dump)
+      v13 | failed | code; migrate: catalog.0004_shelf: ValueError: no such shelf | catalog.0003_rating (dump)
+      v12 | good | rollback to v7 | (dump)
       v11 | gone | rollback to v9
       v10 | gone | rollback to v8 | catalog.0003_rating
       v9 | gone | rollback to v7
