@@ -305,3 +305,30 @@ fn what_cannot_be_reversed_comes_from_the_dump(project: &Project, server: &TestB
     // What was there before the restore is kept as well.
     server.exec("test -s /var/backups/ship/library/v18.dump");
 }
+
+#[test]
+#[ignore = "needs root and systemd-nspawn: scripts/test runs it"]
+fn a_file_as_database_is_dumped_and_restored_alike() {
+    let server = TestBox::builder().packages(true).boot();
+    let project = Project::new(&server);
+    project.config("database: sqlite");
+    project.up().says("v1 serves");
+    write_migration(&project, "0003_forget", LAST, true, "migrations.RunPython(forget)");
+    project.up().says("catalog.0003_forget, can't be reversed").says("v2.dump").says("v2 serves");
+    assert!(!get(&server, "/books/").text().contains("Emma"));
+    let dump = server.exec("cd /var/backups/ship/library && stat -c '%a %U' v2.dump && head -c 15 v2.dump");
+    assert_eq!(dump, "600 root\nSQLite format 3");
+    project.ship(&["rollback", "--restore-dump", "--confirm", "library"]).exits(0).says("v3 serves");
+    assert!(get(&server, "/books/").text().contains("Emma"));
+    project.ship(&["run", "sh", "-c", "test -w ../../shared/database/db.sqlite3"]).exits(0);
+
+    project.config("database: sqlite\ndump_limit: 0");
+    project.up().says("no dump was taken before it, as was asked for").says("v4 serves");
+    assert!(!get(&server, "/books/").text().contains("Emma"));
+    project
+        .ship(&["rollback", "--restore-dump"])
+        .exits(1)
+        .says("there is no dump from before")
+        .says("--keep-schema");
+    project.ship(&["rollback", "--keep-schema"]).exits(0).says("v5 serves").says("rollback to v3");
+}
