@@ -125,6 +125,12 @@ pub fn launch_script(launch: &Launch) -> Script {
         .line("ls -1t \"$applies\" | tail -n +21 | while IFS= read -r old; do")
         .line("  systemctl is-active --quiet \"ship-$app-$old.service\" || rm -rf \"$applies/$old\"")
         .line("done")
+        // What a power loss left behind: steps and files, secrets among them.
+        .line("for old in \"$applies\"/*/; do")
+        .line("  [ -d \"$old/steps\" ] || continue")
+        .line("  systemctl is-active --quiet \"ship-$app-$(basename \"$old\").service\" ||")
+        .line("    ( cd \"$old\" && rm -rf steps data before upload upload.part upload.failed )")
+        .line("done")
         .line("mkdir \"$apply\"")
         .line(&format!("head -c {} | tar -xzf - -C \"$apply\" --no-same-owner", launch.bundle_bytes))
         .line(": >\"$apply/journal\"")
@@ -290,7 +296,11 @@ pub fn cause(lines: &[String]) -> Option<String> {
     };
     let tool = || {
         let tags = ["error: ", "ERROR: ", "E: "];
-        lines.iter().find_map(|line| tags.iter().find_map(|tag| line.strip_prefix(tag))).map(str::to_string)
+        let said = |line: &String| tags.iter().find_map(|tag| line.strip_prefix(tag)).map(str::to_string);
+        let (index, said) = lines.iter().enumerate().find_map(|(index, line)| Some((index, said(line)?)))?;
+        // uv names the reason on a line of its own.
+        let because = lines.get(index + 1).and_then(|line| line.trim_start().strip_prefix("cause: "));
+        Some(because.map_or_else(|| said.clone(), |because| format!("{said}: {because}")))
     };
     let full = || {
         let full = lines.iter().any(|line| line.contains("No space left on device"));
@@ -307,15 +317,19 @@ pub fn cause(lines: &[String]) -> Option<String> {
 /// A step's script that waits for the upload, for the release that needs it.
 pub fn wait_for_upload() -> Script {
     Script::from_text(
-        r#"until [ -e upload ]; do
+        r#"seen=- changed=0
+until [ -e upload ]; do
   if [ -e upload.failed ]; then
     echo "the upload failed: $(cat upload.failed)"
     exit 74
   fi
   if [ -e stop ]; then exit 77; fi
-  # The folder stands for an upload that has not even begun.
-  seen=$(stat -c %Y upload.part 2>/dev/null || stat -c %Y .)
-  if [ $(($(date +%s) - seen)) -gt 30 ]; then
+  # By the time since boot, which never leaps.
+  read -r now _ </proc/uptime
+  now=${now%.*}
+  size=$(stat -c %s upload.part 2>/dev/null || true)
+  if [ "$size" != "$seen" ]; then seen=$size changed=$now; fi
+  if [ $((now - changed)) -gt 30 ]; then
     echo 'the upload stopped half-way: the connection to the laptop is gone'
     exit 74
   fi
@@ -395,6 +409,10 @@ mod tests {
         assert_eq!(
             check("Reading…\nE: Unable to locate package x").as_deref(),
             Some("Unable to locate package x")
+        );
+        assert_eq!(
+            check("error: No solution found\n  cause: Because you require a<5 and a==5").as_deref(),
+            Some("No solution found: Because you require a<5 and a==5")
         );
         assert_eq!(
             check("E: x\ncat: write error: No space left on device").as_deref(),

@@ -51,7 +51,7 @@ impl Default for Patience {
             connect: seconds(10),
             attempt: seconds(30),
             operation: seconds(90),
-            attempts: 6,
+            attempts: 5,
             backoff: seconds(1),
             looks: [500, 1000, 2000, 4000, 8000].map(Duration::from_millis).into(),
             poll: seconds(2),

@@ -64,6 +64,16 @@ pub enum Command {
         after_help = "Examples:\n  ship plan              reasons and diffs\n  ship plan --json       for a script"
     )]
     Plan,
+    /// List what was released when and by whom, and what it is worth now
+    #[command(
+        after_help = "Examples:\n  ship releases          the last twenty, newest first\n  ship releases --json   for a script\n\nStates: live serves; good served and can again; bad was gone back from or failed its checks; failed never\nserved; gone has no files on the server any more. A + after the commit stands for uncommitted changes."
+    )]
+    Releases(Releases),
+    /// Go back to a release of before: its code, its packages, its environment
+    #[command(
+        after_help = "Examples:\n  ship rollback                    to the last good release before the live one\n  ship rollback v7 --reverse       and take back the migrations that v7 doesn't know of\n  ship rollback v7 --restore-dump  and restore the database as it was before them"
+    )]
+    Rollback(Rollback),
     /// Show the server, its units and the live release
     Status,
     /// Look for what is wrong, and say what mends it. Exits with 1 when something is
@@ -126,12 +136,43 @@ pub struct Up {
     /// Make another server where the one there is can't be changed in place, and move the data to it
     #[arg(long)]
     pub replace: bool,
+    /// Take no dump of the database before it is migrated
+    #[arg(long)]
+    pub no_dump: bool,
     /// Fail at once while somebody else's deploy is running, rather than follow it and go on
     #[arg(long)]
     pub no_wait: bool,
     /// With `dns: none`: wait until the records that you set are there
     #[arg(long)]
     pub wait_dns: bool,
+}
+
+/// `ship releases`.
+#[derive(Debug, Args)]
+pub struct Releases {
+    /// Number of releases
+    #[arg(short = 'n', long, default_value_t = 20)]
+    pub lines: usize,
+}
+
+/// `ship rollback`.
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// The release, as `ship releases` lists it; the last good one before the live one if not given
+    #[arg(value_name = "vN")]
+    pub release: Option<String>,
+    /// Take back the migrations that it doesn't know of
+    #[arg(long, conflicts_with_all = ["restore_dump", "keep_schema"])]
+    pub reverse: bool,
+    /// Restore the database as it was before those migrations: what was written since is lost
+    #[arg(long, conflicts_with = "keep_schema")]
+    pub restore_dump: bool,
+    /// Leave the database as it is
+    #[arg(long)]
+    pub keep_schema: bool,
+    /// Confirm a restore by the app's name, for scripts
+    #[arg(long, value_name = "NAME")]
+    pub confirm: Option<String>,
 }
 
 /// `ship destroy`.

@@ -2,6 +2,8 @@
 //!
 //! The decisions are elsewhere and pure; here they are put in order and carried to the server and back.
 
+mod rollback;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -18,24 +20,25 @@ use crate::apply::{
 use crate::assets::{Asset, Assets, template_failure};
 use crate::config::{Config, Database, PlaybookRef};
 use crate::error::{Exit, Failure};
+use crate::facts::app::App;
 use crate::facts::host::Host;
 use crate::facts::{self, Ask, Facts};
 use crate::plan::Plan;
 use crate::playbook::{self, PlaybookError, Templates, Vars};
+use crate::release::gates::{CAUSE, HINT, NOTE};
 use crate::release::{self, Context, Layout, Release, ReleaseError, Source, secret_file};
 use crate::resources::{self, DiffError, Resource};
 use crate::shell::Script;
 use crate::transport::{Exec, Flow, Output, Session, Stdin, Stream, TransportError};
 use crate::ui::Ui;
 
+pub use self::rollback::{RolledBack, Wish, rollback};
+
 /// The port gunicorn's socket listens on.
 const PORT: u16 = 8000;
 
 /// What helps against a full disk.
 const FULL_HINT: &str = "look what fills it with `ship ssh -- df -h` and `ship ssh -- du -xsh /var/* /srv/*`";
-
-/// How long a new release may take to load, in seconds.
-const START_TIMEOUT_S: u32 = 120;
 
 /// Everything known before the server is asked.
 pub struct Desired {
@@ -103,7 +106,8 @@ impl Desired {
         // Packages of the second half join the one transaction of the first.
         let mut changes = resources::package::merge(changes, &facts.broken_packages);
         if let Some(release) = &release {
-            changes.extend(release::finish(&context, facts, release).map_err(release_failure)?);
+            let finish = release::finish(&context, facts, release, &changes).map_err(release_failure)?;
+            changes.extend(finish);
         }
         Ok(Planned { plan: Plan { changes }, release })
     }
@@ -159,13 +163,8 @@ impl Desired {
         let home = format!("/srv/{app}");
         let text = |text: &str| Value::from(text);
         let root = config.django.suffix();
-        let workers: Vec<Value> = config
-            .workers
-            .iter()
-            .map(|(name, command)| {
-                Value::from_pairs([("name", name.as_str()), ("command", command.as_str())])
-            })
-            .collect();
+        let workers: Vec<Value> =
+            config.workers.iter().map(|(name, worker)| release::worker_item(name, worker)).collect();
         Vars::from([
             ("app".into(), text(app)),
             ("user".into(), text(app)),
@@ -184,7 +183,7 @@ impl Desired {
             ("plain_env".into(), Value::from(self.plain_env())),
             ("web_workers".into(), Value::from(config.web.workers.unwrap_or(0))),
             ("timeout_s".into(), Value::from(config.web.timeout_s)),
-            ("start_timeout_s".into(), Value::from(START_TIMEOUT_S)),
+            ("start_timeout_s".into(), Value::from(config.web.boot_timeout_s)),
             ("max_upload_mb".into(), Value::from(config.web.max_upload_mb)),
             ("workers".into(), Value::from(workers)),
             ("volume_device".into(), Value::from(self.volume.clone())),
@@ -296,7 +295,12 @@ fn release_failure(error: ReleaseError) -> Failure {
         }
         error @ ReleaseError::Python { .. } => Failure::input(error.to_string())
             .hint("ask for the version that the server has, or take an image that has the one you want"),
-        error @ ReleaseError::NoSpace { .. } => Failure::failed(error.to_string()).hint(FULL_HINT),
+        error @ ReleaseError::NoSpace { .. } => {
+            Failure::failed(error.to_string()).hint("nothing was changed").hint(FULL_HINT)
+        }
+        error @ ReleaseError::NoInodes { .. } => Failure::failed(error.to_string())
+            .hint("nothing was changed")
+            .hint("look where they are with `ship ssh -- du -x --inodes -d 3 / | sort -n | tail`"),
     }
 }
 
@@ -409,6 +413,11 @@ pub async fn restart_with_config(
     Err(Failure::failed("other deploys come in between all the time").hint("try again when they are done"))
 }
 
+/// What is live, in messages.
+fn live_name(app: &App) -> String {
+    app.current.map_or_else(|| "no release".into(), |number| format!("v{number}"))
+}
+
 /// What `up` did.
 #[derive(Debug, Default)]
 pub struct Outcome {
@@ -508,7 +517,7 @@ async fn apply(
     };
     match (follower.end.take(), streamed) {
         (Some(End::Stopped), _) => Err(halted(&follower, &planned.plan)),
-        (Some(end), _) => match ended(end, &follower, planned)? {
+        (Some(end), _) => match ended(end, &follower, planned, facts.app.current)? {
             Applied::Done => Ok(Applied::Done),
             // The next round would be a step that the user does not want.
             Applied::Answered | Applied::Overtaken if asked => Err(halted(&follower, &planned.plan)),
@@ -604,7 +613,12 @@ async fn stopped(session: &Session, follower: &Follower<'_>) -> Failure {
         .hint("was it rebooted, or did it run out of memory? `ship up` carries on")
 }
 
-fn ended(end: End, follower: &Follower<'_>, planned: &Planned) -> Result<Applied, Failure> {
+fn ended(
+    end: End,
+    follower: &Follower<'_>,
+    planned: &Planned,
+    live: Option<u32>,
+) -> Result<Applied, Failure> {
     match end {
         End::Code(0) => Ok(Applied::Done),
         End::Code(code) if code == release::ANSWER_DIFFERS && follower.answer_differs => {
@@ -616,14 +630,23 @@ fn ended(end: End, follower: &Follower<'_>, planned: &Planned) -> Result<Applied
                 .step()
                 .and_then(|index| planned.plan.changes.get(index))
                 .is_some_and(|change| change.id.kind == "release");
-            let why = cause(&follower.lines)
-                .map_or_else(|| format!(" (exit {code})"), |cause| format!(": {cause}"));
+            let why =
+                follower.said_why().map_or_else(|| format!(" (exit {code})"), |cause| format!(": {cause}"));
             let failure =
                 Failure::failed(format!("`{}` failed{why}", follower.current())).detail(follower.tail());
-            Err(if of_release {
-                failure.hint("the site is as it was; mend the cause and run `ship up` again")
-            } else {
-                failure.hint("`ship up` carries on from here; -v shows all that the steps print")
+            let failure = follower.said(HINT).fold(failure, Failure::hint);
+            let switched = follower.step().and_then(|index| planned.plan.changes.get(..index));
+            let switched =
+                switched.into_iter().flatten().any(|change| change.id.name.starts_with("switch to"));
+            Err(match (of_release, live) {
+                (true, Some(_)) if switched => failure.hint("the new release serves; `ship status` shows it"),
+                (true, Some(live)) => failure.hint(format!(
+                    "the site is as it was: v{live} serves; mend the cause and run `ship up` again"
+                )),
+                (true, None) => failure.hint("mend the cause and run `ship up` again"),
+                (false, _) => {
+                    failure.hint("`ship up` carries on from here; -v shows all that the steps print")
+                }
             })
         }
     }
@@ -671,8 +694,20 @@ impl<'a> Follower<'a> {
 
     /// The last lines of the current step.
     fn tail(&self) -> String {
-        let from = self.lines.len().saturating_sub(30);
-        self.lines.get(from..).unwrap_or_default().join("\n")
+        let shown: Vec<&str> =
+            self.lines.iter().map(String::as_str).filter(|line| !is_for_the_message(line)).collect();
+        let from = shown.len().saturating_sub(30);
+        shown.get(from..).unwrap_or_default().join("\n")
+    }
+
+    /// What the current step said with this beginning.
+    fn said(&self, beginning: &'static str) -> impl Iterator<Item = &str> {
+        self.lines.iter().filter_map(move |line| line.strip_prefix(beginning))
+    }
+
+    /// Why the current step failed: in its own words, or in those of the tool that it ran.
+    fn said_why(&self) -> Option<String> {
+        self.said(CAUSE).last().map(str::to_string).or_else(|| cause(&self.lines))
     }
 
     fn take(&mut self, stream: Stream, piece: &[u8]) -> Flow {
@@ -688,9 +723,11 @@ impl<'a> Follower<'a> {
                     self.lines.clear();
                 }
                 Event::Output(line) => {
-                    match line.strip_prefix("ship: ") {
-                        Some(advice) => self.ui.warn(advice),
-                        None => self.ui.step_output(&line),
+                    match (line.strip_prefix("ship: "), line.strip_prefix(NOTE)) {
+                        (Some(advice), _) => self.ui.warn(advice),
+                        (_, Some(note)) => self.ui.note(note),
+                        (None, None) if is_for_the_message(&line) => {}
+                        (None, None) => self.ui.step_output(&line),
                     }
                     self.lines.push(line);
                 }
@@ -712,6 +749,11 @@ impl<'a> Follower<'a> {
         }
         Flow::Continue
     }
+}
+
+/// Whether a line is no output, but part of the message that a failure ends with.
+fn is_for_the_message(line: &str) -> bool {
+    [CAUSE, HINT, NOTE].iter().any(|beginning| line.starts_with(beginning))
 }
 
 /// The bundle as the archive that the server unpacks.

@@ -3,13 +3,18 @@
 //! Invariant: pure. A step's work is done when its stamp says so; every step can run again after any
 //! interruption.
 
+pub mod gates;
+mod migrations;
+mod operations;
+pub mod rollback;
+mod space;
 mod steps;
 #[cfg(test)]
 mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Database};
+use crate::config::{Config, Database, Worker};
 use crate::facts::app::{App, Build, Record};
 use crate::facts::{Ask, Facts};
 use crate::plan::{Action, Change, ResourceId};
@@ -61,7 +66,7 @@ impl Layout {
     }
 
     /// What Django answered for a build.
-    fn answered(build: &Build) -> Option<Self> {
+    pub(crate) fn answered(build: &Build) -> Option<Self> {
         serde_json::from_str(build.answer.as_deref()?).ok()
     }
 
@@ -77,6 +82,8 @@ pub struct Source {
     pub tree: Tree,
     /// The requirements files with everything they include: path and content.
     pub requirements: Vec<(String, String)>,
+    /// The migrations of the project's own apps: path and content.
+    pub migrations: Vec<(String, String)>,
     /// Abbreviated commit.
     pub commit: Option<String>,
     /// Branch.
@@ -125,6 +132,14 @@ pub enum ReleaseError {
         /// What is needed in MiB.
         needed_mb: u64,
     },
+    /// Room for fewer files than the release has.
+    #[error("the server's disk has room for {free} more files and this release needs about {needed}")]
+    NoInodes {
+        /// Free inodes.
+        free: u64,
+        /// What is needed.
+        needed: u64,
+    },
 }
 
 /// Everything a release is decided from.
@@ -158,7 +173,10 @@ pub fn predicted_layout(app: &App, tree: &Tree) -> Layout {
 fn pending(app: &App, tree: &Tree) -> Option<u32> {
     let (number, digest) = app.newest_tree()?;
     let recorded = app.releases.iter().any(|record| record.number == number);
-    (digest == tree.digest() && app.current.is_none_or(|current| number > current) && !recorded)
+    // One that visitors have seen fail is over. Under its number another attempt would look as if it never had.
+    let bad =
+        app.builds.get(&number).and_then(|build| build.failed.as_ref()).is_some_and(|failed| failed.bad);
+    (digest == tree.digest() && app.current.is_none_or(|current| number > current) && !recorded && !bad)
         .then_some(number)
 }
 
@@ -198,6 +216,7 @@ pub fn plan(
                     let record = code_record(source);
                     let steps =
                         Steps { context, app, number, venv: &venv, recipe: &recipe, layout: &layout, record };
+                    changes.push(steps.health());
                     changes.push(steps.record());
                 }
                 return Ok((changes, None));
@@ -210,7 +229,7 @@ pub fn plan(
     let number = pending.unwrap_or_else(|| app.next_number());
     let upload = if pending.is_some() { None } else { Some(delta(app, source, &layout)) };
     if let Some(delta) = &upload {
-        check_space(facts, source, delta, app.venvs.contains(&venv))?;
+        space::check(facts, source, delta, app.venvs.contains(&venv))?;
     }
     let files = upload.as_ref().map(files_reason).unwrap_or_default();
     for reason in &mut reasons {
@@ -218,8 +237,17 @@ pub fn plan(
             reason.clone_from(&files);
         }
     }
-    if pending.is_some() {
-        reasons.push("finishing an interrupted one".into());
+    if let Some(number) = pending {
+        let failed = app.builds.get(&number).and_then(|build| build.failed.as_ref());
+        reasons.push(match failed {
+            Some(failed) => format!("trying again what failed: {}", failed.reason),
+            None => "finishing an interrupted one".into(),
+        });
+    }
+    if app.live().is_some_and(|(_, live)| live.tree.as_deref() != Some(source.tree.digest()))
+        && let Some((number, by)) = rollback::left_with(app, source.tree.digest())
+    {
+        reasons.push(format!("these are the files of v{number}, which v{by} went back from"));
     }
     reasons.retain(|reason| !reason.is_empty());
 
@@ -242,12 +270,32 @@ pub fn plan(
     let already = upload.is_none().then(|| reasons.join("; "));
     changes.push(steps.prepare(already.unwrap_or_default()));
     // Before anything that the old release would notice.
-    changes.push(steps.migrate());
+    changes.push(steps.preflight());
+    let new = upload.as_ref().filter(|_| app.current.is_some());
+    changes.extend(steps.migrations(&new.map(|delta| new_migrations(source, delta)).unwrap_or_default()));
     Ok((changes, Some(Release { number, upload })))
 }
 
-/// The second half of a release: after the units and the web server's site are in place.
-pub fn finish(context: &Context<'_>, facts: &Facts, release: &Release) -> Result<Vec<Change>, ReleaseError> {
+/// Migration files that the server doesn't have like this, with what they do.
+fn new_migrations(source: &Source, delta: &Delta) -> Vec<(String, Vec<String>)> {
+    let sent = |path: &String| delta.send.contains(path);
+    let files = source.migrations.iter().filter(|(path, _)| sent(path));
+    files.map(|(path, text)| (path.clone(), operations::operations(text))).collect()
+}
+
+/// Whether a file of the project is a migration, which a plan tells about.
+pub fn is_migration(path: &str) -> bool {
+    operations::is_migration(path)
+}
+
+/// The second half of a release: after the units and the web server's site are in place. `before` are the changes of
+/// everything else.
+pub fn finish(
+    context: &Context<'_>,
+    facts: &Facts,
+    release: &Release,
+    before: &[Change],
+) -> Result<Vec<Change>, ReleaseError> {
     let python = python(context.config, facts)?;
     let venv = venv_hash(context.config, context.source, &python);
     let recipe = recipe(context, facts)?;
@@ -265,7 +313,7 @@ pub fn finish(context: &Context<'_>, facts: &Facts, release: &Release) -> Result
     if layout.static_root.is_some() {
         changes.push(steps.collectstatic());
     }
-    changes.push(steps.switch());
+    changes.push(steps.switch(before));
     changes.push(steps.record());
     Ok(changes)
 }
@@ -285,6 +333,8 @@ pub fn config_change(context: &Context<'_>, facts: &Facts, what: &str) -> Result
         branch: record.and_then(|record| record.branch.clone()),
         dirty: record.is_some_and(|record| record.dirty),
         what: what.into(),
+        migrations: Vec::new(),
+        rollback: None,
     };
     let steps = Steps {
         context,
@@ -295,7 +345,13 @@ pub fn config_change(context: &Context<'_>, facts: &Facts, what: &str) -> Result
         layout: &layout,
         record,
     };
-    Ok(vec![steps.copy(live, what), steps.prepare(String::new()), steps.switch(), steps.record()])
+    Ok(vec![
+        steps.copy(live, what),
+        steps.prepare(String::new()),
+        steps.preflight(),
+        steps.switch(&[]),
+        steps.record(),
+    ])
 }
 
 fn code_record(source: &Source) -> Record {
@@ -307,6 +363,8 @@ fn code_record(source: &Source) -> Record {
         branch: source.branch.clone(),
         dirty: source.dirty,
         what: "code".into(),
+        migrations: Vec::new(),
+        rollback: None,
     }
 }
 
@@ -398,16 +456,24 @@ fn venv_hash(config: &Config, source: &Source, python: &str) -> String {
     sha256(text.as_bytes()).chars().take(12).collect()
 }
 
+/// A worker as its unit's template knows it.
+pub fn worker_item(name: &str, worker: &Worker) -> minijinja::Value {
+    minijinja::Value::from_pairs([
+        ("name", minijinja::Value::from(name)),
+        ("command", worker.command.as_str().into()),
+        ("stop_timeout_s", worker.stop_timeout_s.into()),
+    ])
+}
+
 /// The digest of everything that an instance reads only at its start, besides code and environment.
 fn recipe(context: &Context<'_>, facts: &Facts) -> Result<String, ReleaseError> {
     let mut text = String::new();
     for name in ["django/gunicorn.py.j2", "systemd/web@.service.j2", "systemd/app.socket.j2"] {
         text.push_str(&context.templates.render(name, context.vars, Some(&facts.host))?);
     }
-    for (name, command) in &context.config.workers {
+    for (name, worker) in &context.config.workers {
         let mut vars = context.vars.clone();
-        let item = minijinja::Value::from_pairs([("name", name.as_str()), ("command", command.as_str())]);
-        vars.insert("item".into(), item);
+        vars.insert("item".into(), worker_item(name, worker));
         text.push_str(&context.templates.render("systemd/worker@.service.j2", &vars, Some(&facts.host))?);
     }
     Ok(sha256(text.as_bytes()).chars().take(12).collect())
@@ -433,21 +499,6 @@ fn files_reason(delta: &Delta) -> String {
         [one, two] => format!("{one}, {two} changed"),
         [one, two, rest @ ..] => format!("{one}, {two} and {} more files changed", rest.len()),
     }
-}
-
-/// A virtual environment is larger than the code; 300 MiB is what Django with its usual friends takes, twice over.
-fn check_space(facts: &Facts, source: &Source, delta: &Delta, has_venv: bool) -> Result<(), ReleaseError> {
-    let packages = if facts.packages.values().any(|package| !package.installed) || facts.packages.is_empty() {
-        400
-    } else {
-        0
-    };
-    let venv = if has_venv { 0 } else { 300 };
-    let needed_mb = 16 + packages + venv + (delta.send_bytes * 2 + source.tree.bytes() / 4) / (1 << 20);
-    if facts.host.free_mb < needed_mb {
-        return Err(ReleaseError::NoSpace { free_mb: facts.host.free_mb, needed_mb });
-    }
-    Ok(())
 }
 
 /// What is wrong with the live release although nothing about it should change.

@@ -264,6 +264,12 @@ pub fn requirements(project: &Path, files: &[String]) -> Result<Vec<(String, Str
     Ok(found)
 }
 
+/// The project's migrations: path and content. One that can't be read is only missing from a plan.
+pub fn migrations(project: &Path, paths: &[String]) -> Vec<(String, String)> {
+    let read = |path: &&String| Some(((*path).clone(), std::fs::read_to_string(project.join(path)).ok()?));
+    paths.iter().filter(|path| crate::release::is_migration(path)).filter_map(|path| read(&path)).collect()
+}
+
 fn included(folder: &Path, line: &str) -> Option<String> {
     let line = line.split(" #").next()?.trim();
     let file = ["-r", "--requirement", "-c", "--constraint"].iter().find_map(|flag| {

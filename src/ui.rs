@@ -379,6 +379,19 @@ impl Ui {
         Ok(self.ask(&format!("Type {} to go on: ", self.bold(name))).trim() == name)
     }
 
+    /// Asks for one of several; nothing chosen is the last one, or nothing that was offered.
+    pub fn choose(&self, question: &str, choices: &[String]) -> Result<Option<usize>, Failure> {
+        self.idle();
+        if !self.interactive {
+            return Err(Failure::new(Exit::Input, "there is no terminal to choose on"));
+        }
+        for (index, choice) in choices.iter().enumerate() {
+            self.note(&format!("  {} {choice}", self.bold(&format!("{}.", index + 1))));
+        }
+        let answer = self.ask(&format!("{question} [{}] ", choices.len()));
+        Ok(answer.trim().parse::<usize>().ok().and_then(|number| number.checked_sub(1)))
+    }
+
     fn ask(&self, question: &str) -> String {
         let mut err = std::io::stderr();
         let _ = write!(err, "{question}").and_then(|()| err.flush());

@@ -56,7 +56,7 @@ fn a_wrong_ship_yml_is_shown_at_its_place() {
     2 | databse: postgres
       | ^^^^^^^
     hint: did you mean `database`?
-    hint: the file takes app, server, domains, dns, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, environments
+    hint: the file takes app, server, domains, dns, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, dump_limit, environments
 
     ship.yml:3:28: `processes.web.workers`: expected `auto` or a number from 1 to 256, found the text `many`
       |
@@ -296,13 +296,13 @@ fn a_bad_release_leaves_the_old_one_serving() {
     let restore = |path: &str| project.git(&["checkout", "--", path]);
 
     project.write("requirements.txt", "Django==5.2.19\nno-such-package-of-anyone==1.0\n");
-    insta::assert_snapshot!(failed("requirements"), @r#"
+    insta::assert_snapshot!(failed("requirements"), @r"
     exit 1
-    error: `install Python packages` failed: No solution found when resolving dependencies
+    error: `install Python packages` failed: No solution found when resolving dependencies: Because no-such-package-of-anyone was not found in the package registry and you require no-such-package-of-anyone==1.0, we can conclude that your requirements are unsatisfiable.
     error: No solution found when resolving dependencies
       cause: Because no-such-package-of-anyone was not found in the package registry and you require no-such-package-of-anyone==1.0, we can conclude that your requirements are unsatisfiable.
-    hint: the site is as it was; mend the cause and run `ship up` again
-    "#);
+    hint: the site is as it was: v1 serves; mend the cause and run `ship up` again
+    ");
     restore("requirements.txt");
 
     project.config("django: {wsgi: locallibrary.wsgy}");
@@ -320,38 +320,16 @@ fn a_bad_release_leaves_the_old_one_serving() {
     project.replace("locallibrary/wsgi.py", "import os", "import os\nimport no_such_module");
     insta::assert_snapshot!(failed("wsgi import"), @r#"
     exit 1
-    error: `switch to v3` failed: ModuleNotFoundError: No module named 'no_such_module'
-        super().init_process()
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/gunicorn/workers/base.py", line N, in init_process
-        self.load_wsgi()
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/gunicorn/workers/base.py", line N, in load_wsgi
-        self.wsgi = self.app.wsgi()
-                    ^^^^^^^^^^^^^^^
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/gunicorn/app/base.py", line N, in wsgi
-        self.callable = self.load()
-                        ^^^^^^^^^^^
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/gunicorn/app/wsgiapp.py", line N, in load
-        return self.load_wsgiapp()
-               ^^^^^^^^^^^^^^^^^^^
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/gunicorn/app/wsgiapp.py", line N, in load_wsgiapp
-        return util.import_app(self.app_uri)
-               ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/gunicorn/util.py", line N, in import_app
-        mod = importlib.import_module(module)
-              ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    error: `preflight v3` failed: loading locallibrary.wsgi: ModuleNotFoundError: No module named 'no_such_module'
+    Traceback (most recent call last):
+      ...
       File "/usr/lib/python3.11/importlib/__init__.py", line N, in import_module
         return _bootstrap._gcd_import(name[level:], package, level)
                ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-      File "<frozen importlib._bootstrap>", line N, in _gcd_import
-      File "<frozen importlib._bootstrap>", line N, in _find_and_load
-      File "<frozen importlib._bootstrap>", line N, in _find_and_load_unlocked
-      File "<frozen importlib._bootstrap>", line N, in _load_unlocked
-      File "<frozen importlib._bootstrap_external>", line N, in exec_module
-      File "<frozen importlib._bootstrap>", line N, in _call_with_frames_removed
       File "/srv/library/releases/v3/locallibrary/wsgi.py", line N, in <module>
         import no_such_module
     ModuleNotFoundError: No module named 'no_such_module'
-    hint: the site is as it was; mend the cause and run `ship up` again
+    hint: the site is as it was: v1 serves; mend the cause and run `ship up` again
     "#);
     restore("locallibrary/wsgi.py");
 
@@ -386,7 +364,7 @@ fn a_bad_release_leaves_the_old_one_serving() {
                  ~~~~~~~~~~^^^^^^^^^^^
       File "<frozen os>", line N, in __getitem__
     KeyError: 'NOT_SET'
-    hint: the site is as it was; mend the cause and run `ship up` again
+    hint: the site is as it was: v1 serves; mend the cause and run `ship up` again
     "#);
     restore("locallibrary/settings.py");
 
@@ -396,7 +374,7 @@ fn a_bad_release_leaves_the_old_one_serving() {
     );
     insta::assert_snapshot!(failed("migration"), @r#"
     exit 1
-    error: `migrate the database` failed: django.db.utils.ProgrammingError: relation "no_such_table" does not exist
+    error: `migrate the database` failed: catalog.0003_broken: ProgrammingError: relation "no_such_table" does not exist
       File "/srv/library/venvs/…/lib/python3.11/site-packages/django/db/migrations/executor.py", line N, in apply_migration
         state = migration.apply(state, schema_editor)
                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
@@ -427,7 +405,9 @@ fn a_bad_release_leaves_the_old_one_serving() {
       File "/srv/library/venvs/…/lib/python3.11/site-packages/psycopg/cursor.py", line N, in execute
         raise ex.with_traceback(None)
     django.db.utils.ProgrammingError: relation "no_such_table" does not exist
-    hint: the site is as it was; mend the cause and run `ship up` again
+    hint: PostgreSQL took back all of catalog.0003_broken
+    hint: the database of before v5 is in /var/backups/ship/library/v5.dump
+    hint: the site is as it was: v1 serves; mend the cause and run `ship up` again
     "#);
     std::fs::remove_file(project.dir.join("catalog/migrations/0003_broken.py")).unwrap();
 
@@ -466,11 +446,12 @@ fn the_disk_is_full() {
     let free = || server.exec("df -Pm /srv | awk 'NR == 2 { print $4 }'").trim().parse::<u64>().unwrap();
     server.exec(&format!("fallocate -l {}M /var/filler", free() - 200));
     let text = up(&project);
-    insta::assert_snapshot!(mask(&text, "the server has ", "N", |c| c == ' '), @r#"
+    insta::assert_snapshot!(mask(&text, "the server has ", "N", |c| c == ' '), @r"
     exit 1
-    error: the server has N MiB free and this release needs about 316 MiB
+    error: the server has N MiB free and this release needs about 364 MiB
+    hint: nothing was changed
     hint: look what fills it with `ship ssh -- df -h` and `ship ssh -- du -xsh /var/* /srv/*`
-    "#);
+    ");
     assert_eq!(server.exec("ls -d /srv/library /var/lib/ship 2>/dev/null || true"), "");
     server.exec("rm /var/filler");
     project.put_on_page("as it was");

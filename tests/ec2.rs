@@ -31,17 +31,17 @@ const OTHER_KEY: &str =
 fn patience() -> Patience {
     let ms = Duration::from_millis;
     Patience {
-        connect: ms(2000),
-        attempt: ms(2000),
-        operation: ms(20_000),
+        connect: ms(5000),
+        attempt: ms(10_000),
+        operation: ms(60_000),
         attempts: 4,
         backoff: ms(2),
         looks: [1, 2, 4, 8, 16].map(ms).into(),
         poll: ms(2),
         visible: ms(300),
-        change: ms(5000),
-        release: ms(2000),
-        insync: ms(5000),
+        change: ms(10_000),
+        release: ms(5000),
+        insync: ms(10_000),
     }
 }
 

@@ -3,12 +3,14 @@
 //! `scripts/test` runs a few of each; `scripts/resilience` runs them all (`SHIP_RESILIENCE=full`) and writes what was
 //! measured to docs/resilience.md.
 
-#![allow(clippy::print_stderr, reason = "what was measured is part of the result")]
-#![allow(dead_code, reason = "each part uses its own of this")]
+#![allow(clippy::print_stderr, reason = "seeds and measurements are for whoever reads the test's output")]
 
+mod interruption;
 mod load;
 mod locks;
+mod odd;
 mod releases;
+mod state;
 
 /// How much is done: a few of each, or all of it.
 fn full() -> bool {

@@ -128,7 +128,7 @@ fn no_secret_shows_anywhere() {
     assert_eq!(found, "/opt/planted\n", "anybody can read");
     server.exec("rm /opt/planted");
     let holders = server.exec("grep -rlF -D skip -f /root/secrets /etc /var /srv /run /tmp /opt /home 2>/dev/null | xargs -d '\\n' stat -c '%a %U:%G %n' | sort -k3");
-    insta::assert_snapshot!(holders.replace(&server.host, "HOST"), @r#"
+    insta::assert_snapshot!(holders.replace(&server.host, "HOST"), @r"
     600 root:root /etc/ship/library/config/00-generated.env
     600 root:root /etc/ship/library/config/05-database.env
     600 root:root /etc/ship/library/config/20-API_TOKEN.env
@@ -139,7 +139,24 @@ fn no_secret_shows_anywhere() {
     640 root:library /etc/ship/library/v3.env
     640 root:library /etc/ship/library/v4.env
     640 root:library /etc/ship/library/v5.env
-    "#);
+    600 root:root /var/lib/ship/library/releases/v1/parts/00-generated.env
+    600 root:root /var/lib/ship/library/releases/v1/parts/05-database.env
+    600 root:root /var/lib/ship/library/releases/v2/parts/00-generated.env
+    600 root:root /var/lib/ship/library/releases/v2/parts/05-database.env
+    600 root:root /var/lib/ship/library/releases/v2/parts/20-API_TOKEN.env
+    600 root:root /var/lib/ship/library/releases/v3/parts/00-generated.env
+    600 root:root /var/lib/ship/library/releases/v3/parts/05-database.env
+    600 root:root /var/lib/ship/library/releases/v3/parts/20-API_TOKEN.env
+    600 root:root /var/lib/ship/library/releases/v3/parts/20-SENTRY_DSN.env
+    600 root:root /var/lib/ship/library/releases/v4/parts/00-generated.env
+    600 root:root /var/lib/ship/library/releases/v4/parts/05-database.env
+    600 root:root /var/lib/ship/library/releases/v4/parts/20-API_TOKEN.env
+    600 root:root /var/lib/ship/library/releases/v4/parts/20-SENTRY_DSN.env
+    600 root:root /var/lib/ship/library/releases/v5/parts/00-generated.env
+    600 root:root /var/lib/ship/library/releases/v5/parts/05-database.env
+    600 root:root /var/lib/ship/library/releases/v5/parts/20-API_TOKEN.env
+    600 root:root /var/lib/ship/library/releases/v5/parts/20-SENTRY_DSN.env
+    ");
 
     // And on the laptop: ship keeps none.
     let mut patterns = tempfile::NamedTempFile::new().unwrap();

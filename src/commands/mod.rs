@@ -8,6 +8,8 @@ mod init;
 mod logs;
 mod names;
 mod plan;
+mod releases;
+mod rollback;
 mod run;
 mod ssh;
 mod status;
@@ -18,7 +20,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::assets::Assets;
-use crate::cli::{Cli, Command, Global};
+use crate::cli::{Cli, Command, Global, Up};
 use crate::config::{Config, Defaults};
 use crate::engine::Desired;
 use crate::error::{Exit, Failure};
@@ -70,17 +72,22 @@ fn block_on(work: impl Future<Output = Result<ExitCode, Failure>>) -> Result<Exi
 }
 
 async fn run_remote(global: Global, command: Command, ui: Arc<Ui>) -> Result<ExitCode, Failure> {
-    if matches!(command, Command::Up(_) | Command::Config(_)) {
+    if matches!(command, Command::Up(_) | Command::Config(_) | Command::Rollback(_)) {
         let shown = Arc::clone(&ui);
         ui.interrupts().listen(move || {
             shown.idle();
             shown.warn("interrupted");
         });
     }
-    let workspace = Workspace::open(&global)?;
+    let mut workspace = Workspace::open(&global)?;
+    if let Command::Up(Up { no_dump: true, .. }) = &command {
+        workspace.config.dump_limit_mb = 0;
+    }
     match command {
         Command::Up(args) => up::run(workspace, &args, &ui).await,
         Command::Plan => plan::run(workspace, &ui).await,
+        Command::Releases(args) => releases::run(workspace, &args, &ui).await,
+        Command::Rollback(args) => rollback::run(workspace, &args, &ui).await,
         Command::Status => status::run(workspace, &ui).await,
         Command::Doctor => doctor::run(workspace, &ui).await,
         Command::Destroy(args) => destroy::run(workspace, &args, &ui).await,
@@ -145,6 +152,7 @@ impl Workspace {
         Ok(Source {
             tree: source::tree(&self.folder, &self.paths)?,
             requirements: source::requirements(&self.folder, &self.config.django.requirements)?,
+            migrations: source::migrations(&self.folder, &self.paths),
             commit: git.commit,
             branch: git.branch,
             dirty: git.dirty,
@@ -165,6 +173,7 @@ impl Workspace {
         let source = Source {
             tree: Tree::default(),
             requirements: Vec::new(),
+            migrations: Vec::new(),
             commit: None,
             branch: None,
             dirty: false,

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::engine;
 use crate::error::Failure;
 use crate::facts::Ask;
-use crate::human::bytes;
+use crate::human::{bytes, count};
 use crate::release::instances;
 use crate::ui::Ui;
 
@@ -41,16 +41,14 @@ pub async fn run(workspace: Workspace, ui: &Arc<Ui>) -> Result<ExitCode, Failure
         let _ = writeln!(out, "{}{text}", ui.bold(&format!("{name:<10}")));
     };
     line("app", &format!("{} at {}", config.app, super::up::url(config, &address)));
-    let memory = bytes(host.memory_mb << 20);
-    line(
-        "server",
-        &format!(
-            "{address}, {}, {} cores, {memory} memory, {} free",
-            host.os_name,
-            host.cores,
-            bytes(host.free_mb << 20)
-        ),
-    );
+    line("server", &format!("{address}, {}, {}", host.os_name, count(host.cores as usize, "core")));
+    let of = |free: u64, all: u64| format!("{} free of {}", bytes(free << 20), bytes(all << 20));
+    line("memory", &of(host.available_mb, host.memory_mb));
+    let disk = of(host.free_mb, host.disk_mb);
+    line("disk", &if host.is_short_of_disk() { ui.red(&disk) } else { disk });
+    if let (true, Some(free)) = (host.is_short_of_inodes(), host.free_inodes) {
+        line("inodes", &ui.red(&format!("room for {free} more files only")));
+    }
     let record = app.releases.iter().rev().find(|record| Some(record.number) == app.current);
     line(
         "release",
@@ -103,6 +101,7 @@ pub async fn run(workspace: Workspace, ui: &Arc<Ui>) -> Result<ExitCode, Failure
         "host": host,
         "release": record,
         "current": app.current,
+        "applying": app.applying.as_ref().map(ToString::to_string),
         "units": units.iter().map(|(name, good, _)| json!({"name": name, "active": good})).collect::<Vec<_>>(),
     });
     ui.result_or_json(&out, &value);

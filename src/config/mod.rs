@@ -186,8 +186,8 @@ pub struct Config {
     pub database: Database,
     /// gunicorn's settings.
     pub web: Web,
-    /// Further long-running processes, by name: the command line each runs.
-    pub workers: BTreeMap<String, String>,
+    /// Further long-running processes, by name.
+    pub workers: BTreeMap<String, Worker>,
     /// Environment of the site, not secret.
     pub env: BTreeMap<String, String>,
     /// Names of the secrets that must be set on the server.
@@ -196,6 +196,8 @@ pub struct Config {
     pub playbooks: Vec<PlaybookRef>,
     /// How many releases stay on the server.
     pub keep_releases: u32,
+    /// Databases larger than this, in MiB, are not dumped before a migration; 0 dumps none.
+    pub dump_limit_mb: u32,
 }
 
 /// Where the site runs.
@@ -354,8 +356,30 @@ pub struct Django {
     pub wsgi: String,
     /// Requirements files relative to the project, in order.
     pub requirements: Vec<String>,
-    /// Path that the health check asks for.
-    pub health: String,
+    /// The page that the health check asks for.
+    pub health: Health,
+}
+
+/// The page that tells whether the site is well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// Its path.
+    pub path: String,
+    /// Seconds that its answer may take.
+    pub timeout_s: u32,
+    /// Whether nobody named the path: a site may have nothing at `/`.
+    pub guessed: bool,
+}
+
+/// A long-running process beside the site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Worker {
+    /// Its command line.
+    pub command: String,
+    /// Seconds that it must run before a release counts it as started.
+    pub settle_s: u32,
+    /// Seconds that it has to finish its work when it is told to stop.
+    pub stop_timeout_s: u32,
 }
 
 impl Django {
@@ -386,6 +410,8 @@ pub struct Web {
     pub workers: Option<u32>,
     /// Seconds after which a request is given up, in nginx and in gunicorn.
     pub timeout_s: u32,
+    /// Seconds that the application may take to load.
+    pub boot_timeout_s: u32,
     /// Largest request body in MiB.
     pub max_upload_mb: u32,
 }

@@ -59,6 +59,9 @@ pub struct Spec {
     /// How many releases stay on the server to roll back to. Default: 5.
     #[schemars(range(min = 2, max = 100), extend("default" = 5))]
     pub keep: Option<u32>,
+    /// A database larger than this, in MiB, is not dumped before a migration; 0 never dumps. Default: 2048.
+    #[schemars(range(max = 1_000_000), extend("default" = 2048))]
+    pub dump_limit: Option<u32>,
     /// Variants by name, chosen with `-e NAME`. Any key from above: maps are merged key by key,
     /// everything else is replaced. Another `provider` replaces the whole `server`.
     #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
@@ -274,8 +277,31 @@ pub struct DjangoSpec {
     #[schemars(example = &"library.wsgi")]
     pub wsgi: Option<String>,
     /// Path that must answer before a release goes live. Default: /.
+    pub health: Option<HealthSpec>,
+}
+
+/// The page that tells whether the site is well, as a path or with settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthSpec {
+    /// Path on the site.
+    pub path: Option<String>,
+    /// Seconds that its answer may take.
+    pub timeout: Option<u32>,
+    /// Whether it was written as a path alone.
+    pub word: bool,
+}
+
+/// The health check's settings.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "HealthSettings")]
+struct HealthMap {
+    /// Path on the site. Default: /.
     #[schemars(regex(pattern = r"^/\S*$"), extend("default" = "/"))]
-    pub health: Option<String>,
+    path: Option<String>,
+    /// Seconds that its answer may take. Default: 10.
+    #[schemars(range(min = 1, max = 600), extend("default" = 10))]
+    timeout: Option<u32>,
 }
 
 /// The database of the site.
@@ -298,7 +324,36 @@ pub struct ProcessesSpec {
     pub web: Option<WebSpec>,
     /// Any other name: a long-running command, kept running beside the site.
     #[schemars(flatten)]
-    pub workers: BTreeMap<String, String>,
+    pub workers: BTreeMap<String, WorkerSpec>,
+}
+
+/// A long-running command, as a text or with settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerSpec {
+    /// The command line.
+    pub command: String,
+    /// Seconds that a new one must run before it counts as started.
+    pub settle: Option<u32>,
+    /// Seconds that it has to finish its work when it is told to stop.
+    pub stop_timeout: Option<u32>,
+    /// Whether it was written as a command alone.
+    pub word: bool,
+}
+
+/// A worker's settings.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "WorkerSettings")]
+struct WorkerMap {
+    /// The command line.
+    #[schemars(example = &"celery -A library worker")]
+    command: String,
+    /// Seconds that a new release's worker must run before the release goes on. Default: 5.
+    #[schemars(range(min = 0, max = 600), extend("default" = 5))]
+    settle: Option<u32>,
+    /// Seconds that the worker has to finish its work when a release replaces it. Default: 300.
+    #[schemars(range(min = 1, max = 86400), extend("default" = 300))]
+    stop_timeout: Option<u32>,
 }
 
 /// gunicorn's settings.
@@ -310,6 +365,9 @@ pub struct WebSpec {
     /// Seconds after which a request is given up. Default: 30.
     #[schemars(range(min = 1, max = 3600), extend("default" = 30))]
     pub timeout: Option<u32>,
+    /// Seconds that the application may take to load. Default: 120.
+    #[schemars(range(min = 1, max = 3600), extend("default" = 120))]
+    pub boot_timeout: Option<u32>,
 }
 
 /// `auto` or a number.
@@ -381,6 +439,53 @@ impl<'de> Deserialize<'de> for DnsSpec {
     }
 }
 
+impl<'de> Deserialize<'de> for HealthSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PathOrMap;
+        impl<'de> Visitor<'de> for PathOrMap {
+            type Value = HealthSpec;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a path such as `/`, or a map (path, timeout)")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<HealthSpec, E> {
+                Ok(HealthSpec { path: Some(text.to_owned()), timeout: None, word: true })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<HealthSpec, A::Error> {
+                let map = HealthMap::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(HealthSpec { path: map.path, timeout: map.timeout, word: false })
+            }
+        }
+        deserializer.deserialize_any(PathOrMap)
+    }
+}
+
+impl<'de> Deserialize<'de> for WorkerSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct CommandOrMap;
+        impl<'de> Visitor<'de> for CommandOrMap {
+            type Value = WorkerSpec;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a command, or a map with `command`")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<WorkerSpec, E> {
+                Ok(WorkerSpec { command: text.to_owned(), settle: None, stop_timeout: None, word: true })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<WorkerSpec, A::Error> {
+                let map = WorkerMap::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                let WorkerMap { command, settle, stop_timeout } = map;
+                Ok(WorkerSpec { command, settle, stop_timeout, word: false })
+            }
+        }
+        deserializer.deserialize_any(CommandOrMap)
+    }
+}
+
 impl<'de> Deserialize<'de> for Workers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct AutoOrNumber;
@@ -444,6 +549,28 @@ impl JsonSchema for DnsSpec {
         let word = generator.subschema_for::<DnsProviderSpec>();
         let map = generator.subschema_for::<DnsMap>();
         json_schema!({"anyOf": [word, map], "default": "none"})
+    }
+}
+
+impl JsonSchema for HealthSpec {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Health".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let map = generator.subschema_for::<HealthMap>();
+        json_schema!({"anyOf": [{"type": "string", "pattern": r"^/\S*$"}, map], "default": "/"})
+    }
+}
+
+impl JsonSchema for WorkerSpec {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Worker".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let map = generator.subschema_for::<WorkerMap>();
+        json_schema!({"anyOf": [{"type": "string"}, map]})
     }
 }
 

@@ -70,15 +70,16 @@ fn the_smallest_file_gets_every_default() {
                 settings: "library.settings".into(),
                 wsgi: "library.wsgi".into(),
                 requirements: vec!["requirements.txt".into()],
-                health: "/".into(),
+                health: Health { path: "/".into(), timeout_s: 10, guessed: true },
             },
             database: Database::Postgres,
-            web: Web { workers: None, timeout_s: 30, max_upload_mb: 20 },
+            web: Web { workers: None, timeout_s: 30, boot_timeout_s: 120, max_upload_mb: 20 },
             workers: BTreeMap::new(),
             env: BTreeMap::new(),
             secrets: vec![],
             playbooks: vec![],
             keep_releases: 5,
+            dump_limit_mb: 2048,
         }
     );
 }
@@ -141,11 +142,12 @@ fn everything_written_counts() {
             settings: "library.settings_prod".into(),
             wsgi: "library.wsgi:application".into(),
             requirements: vec!["requirements.txt".into(), "deploy/extra.txt".into()],
-            health: "/health/?a=1".into(),
+            health: Health { path: "/health/?a=1".into(), timeout_s: 10, guessed: false },
         }
     );
-    assert_eq!(config.web, Web { workers: Some(3), timeout_s: 60, max_upload_mb: 100 });
-    assert_eq!(config.workers, BTreeMap::from([("worker".into(), "celery -A library worker".into())]));
+    assert_eq!(config.web, Web { workers: Some(3), timeout_s: 60, boot_timeout_s: 120, max_upload_mb: 100 });
+    let worker = Worker { command: "celery -A library worker".into(), settle_s: 5, stop_timeout_s: 300 };
+    assert_eq!(config.workers, BTreeMap::from([("worker".into(), worker)]));
     let env: Vec<(&str, &str)> = config.env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     assert_eq!(
         env,
@@ -213,7 +215,7 @@ fn unknown_keys() {
     2 | domain: [example.com]
       | ^^^^^^
     hint: did you mean `domains`?
-    hint: the file takes app, server, domains, dns, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, environments
+    hint: the file takes app, server, domains, dns, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, dump_limit, environments
     ");
     assert_snapshot!(refused("server:\n  provider: ssh\n  host: a\n  domain: [example.com]\n"), @r"
     error: ship.yml:4:3: unknown key `domain` in `server`
@@ -229,7 +231,7 @@ fn unknown_keys() {
     2 | processes: {web: {worker: 3}}
       |                   ^^^^^^
     hint: did you mean `workers`?
-    hint: `processes.web` takes workers, timeout
+    hint: `processes.web` takes workers, timeout, boot_timeout
     ");
     assert_snapshot!(refused("server: {provider: vagrant}\ntls: letsencrypt\ncolour: red\nhost: a\n"), @r"
     error: ship.yml has 3 problems
@@ -239,7 +241,7 @@ fn unknown_keys() {
     2 | tls: letsencrypt
       | ^^^
     hint: `tls` is not in this version yet
-    hint: the file takes app, server, domains, dns, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, environments
+    hint: the file takes app, server, domains, dns, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, dump_limit, environments
 
     ship.yml:3:1: unknown key `colour`
       |
@@ -270,7 +272,7 @@ fn wrong_types() {
       |              ^^^^
     ");
     assert_snapshot!(refused("server: {provider: vagrant}\nprocesses: {web: gunicorn library.wsgi}\n"), @r"
-    error: ship.yml:2:18: `processes.web`: expected a map (workers, timeout), found `gunicorn library.wsgi`
+    error: ship.yml:2:18: `processes.web`: expected a map (workers, timeout, boot_timeout), found `gunicorn library.wsgi`
       |
     2 | processes: {web: gunicorn library.wsgi}
       |                  ^^^^^^^^^^^^^^^^^^^^^
@@ -588,6 +590,34 @@ fn the_rest() {
         ("processes: {beat: ' '}", "`processes.beat`: the command is empty"),
         ("processes: {beat: \"a\\nb\"}", "`processes.beat`: the command must be one line"),
         ("django: {health: up}", "`django.health`: `up` does not start with `/`"),
+        ("django: {health: {path: up}}", "`django.health.path`: `up` does not start with `/`"),
+        ("django: {health: {timeout: 0}}", "`django.health.timeout`: 0 is not from 1 to 600 seconds"),
+        (
+            "processes: {web: {boot_timeout: 0}}",
+            "`processes.web.boot_timeout`: 0 is not from 1 to 3600 seconds",
+        ),
+        ("processes: {beat: {command: ' '}}", "`processes.beat.command`: the command is empty"),
+        (
+            "processes: {beat: {command: a, settle: 601}}",
+            "`processes.beat.settle`: 601 is not from 0 to 600 seconds",
+        ),
+        (
+            "processes: {beat: {command: a, stop_timeout: 0}}",
+            "`processes.beat.stop_timeout`: 0 is not from 1 to 86400 seconds",
+        ),
+        (
+            "processes: {beat: [a]}",
+            "`processes.beat`: expected a command, or a map with `command`, found a list",
+        ),
+        ("processes: {beat: {settle: 1}}", "`command` is missing in `processes.beat`"),
+        (
+            "processes: {beat: {command: a, settel: 1}}",
+            "`processes.beat`: unknown field `settel`, expected one of `command`, `settle`, `stop_timeout`",
+        ),
+        (
+            "django: {health: [/]}",
+            "`django.health`: expected a path such as `/`, or a map (path, timeout), found a list",
+        ),
         (
             "django: {health: /a b}",
             "`django.health`: spaces, quotes and letters beyond ASCII are written as %XX in a path",
@@ -763,7 +793,7 @@ fn several_problems_at_once() {
         2 | domian: x
           | ^^^^^^
         hint: did you mean `domains`?
-        hint: the file takes app, server, domains, dns, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, environments
+        hint: the file takes app, server, domains, dns, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, dump_limit, environments
 
         ship.yml:3:11: `domains[0]`: `a_b` is not a host name
           |
@@ -1070,6 +1100,14 @@ mod schema_agrees {
             ("server: {provider: gce}", false),
             ("server: {provider: ec2}", true),
             ("server: {provider: digitalocean, region: fra1}\ndomains: [a.example]\ndns: digitalocean", true),
+            ("server: {provider: ssh, host: h}\ndjango: {health: /up/}", true),
+            ("server: {provider: ssh, host: h}\ndjango: {health: {path: /up/, timeout: 3}}", true),
+            (
+                "server: {provider: ssh, host: h}\nprocesses: {web: {boot_timeout: 9}, beat: {command: a, settle: 0}}",
+                true,
+            ),
+            ("server: {provider: ssh, host: h}\ndjango: {health: {timeuot: 3}}", false),
+            ("server: {provider: ssh, host: h}\nprocesses: {beat: {settle: 0}}", false),
             ("server: {provider: ec2}\ndomains: [a.example]\ndns: {provider: route53, ttl: 60}", true),
             ("server: {provider: digitalocean}", false),
             ("server: {provider: ec2, disk: 1}", false),

@@ -9,13 +9,13 @@ use std::ops::RangeInclusive;
 
 use super::error::Problem;
 use super::spec::{
-    DatabaseSpec, DigitalOceanSpec, DjangoSpec, DnsProviderSpec, DnsSpec, Ec2Spec, OneOrMany, ProcessesSpec,
-    ServerSpec, Spec, SshSpec, VagrantProviderSpec, VagrantSpec, Workers,
+    DatabaseSpec, DigitalOceanSpec, DjangoSpec, DnsProviderSpec, DnsSpec, Ec2Spec, HealthSpec, OneOrMany,
+    ProcessesSpec, ServerSpec, Spec, SshSpec, VagrantProviderSpec, VagrantSpec, Workers,
 };
 use super::yaml::Node;
 use super::{
-    CloudServer, Config, Database, Defaults, DigitalOceanServer, Django, Dns, DnsHost, Ec2Server,
-    PlaybookRef, PythonWish, Server, SshServer, VagrantProvider, VagrantServer, Web,
+    CloudServer, Config, Database, Defaults, DigitalOceanServer, Django, Dns, DnsHost, Ec2Server, Health,
+    PlaybookRef, PythonWish, Server, SshServer, VagrantProvider, VagrantServer, Web, Worker,
 };
 use crate::nearest::nearest;
 use crate::project::{Project, ProjectError, Root, is_dotted, join, parse_version};
@@ -98,6 +98,7 @@ pub(super) fn validate(spec: Spec, root: &Node, around: &Around<'_>) -> (Option<
     let python = check.python(spec.python, around);
     let playbooks = check.playbooks(spec.playbooks.unwrap_or_default(), around);
     let keep_releases = check.number(&["keep"], spec.keep, 5, 2..=100, "releases");
+    let dump_limit_mb = check.number(&["dump_limit"], spec.dump_limit, 2048, 0..=1_000_000, "MiB");
     let django = check.django(spec.django, spec.requirements, around);
     let config = django.map(|django| Config {
         app,
@@ -114,6 +115,7 @@ pub(super) fn validate(spec: Spec, root: &Node, around: &Around<'_>) -> (Option<
         secrets,
         playbooks,
         keep_releases,
+        dump_limit_mb,
     });
     (config, check.problems)
 }
@@ -492,32 +494,49 @@ impl Check<'_> {
         &mut self,
         spec: ProcessesSpec,
         upload_limit: Option<u32>,
-    ) -> (Web, BTreeMap<String, String>) {
-        for (name, command) in &spec.workers {
+    ) -> (Web, BTreeMap<String, Worker>) {
+        let mut processes = BTreeMap::new();
+        for (name, spec) in spec.workers {
             let path = ["processes", name.as_str()];
-            if !is_name(name) {
+            let inner = ["processes", name.as_str(), "command"];
+            let command: &[&str] = if spec.word { &path } else { &inner };
+            if !is_name(&name) {
                 self.key(
                     &path,
                     format!("a process is named with lowercase letters, digits and dashes, starting with a letter, at most {LONGEST_NAME} long"),
-                    [format!("such as `{}`", app_name(name))],
+                    [format!("such as `{}`", app_name(&name))],
                 );
             }
-            if command.trim().is_empty() {
-                self.value(&path, "the command is empty", []);
-            } else if command.contains(char::is_control) {
-                self.value(&path, "the command must be one line", []);
+            if spec.command.trim().is_empty() {
+                self.value(command, "the command is empty", []);
+            } else if spec.command.contains(char::is_control) {
+                self.value(command, "the command must be one line", []);
             }
+            let mut seconds = |key, written, default, range| {
+                self.number(&["processes", &name, key], written, default, range, "seconds")
+            };
+            let worker = Worker {
+                settle_s: seconds("settle", spec.settle, 5, 0..=600),
+                stop_timeout_s: seconds("stop_timeout", spec.stop_timeout, 300, 1..=86_400),
+                command: spec.command,
+            };
+            processes.insert(name, worker);
         }
-        let (workers, timeout) = spec.web.map_or((None, None), |web| (web.workers, web.timeout));
+        let (workers, timeout, boot) =
+            spec.web.map_or((None, None, None), |web| (web.workers, web.timeout, web.boot_timeout));
+        let mut seconds = |key, written, default| {
+            self.number(&["processes", "web", key], written, default, 1..=3600, "seconds")
+        };
         let web = Web {
             workers: match workers {
                 None | Some(Workers::Auto) => None,
                 Some(Workers::Exactly(number)) => Some(number),
             },
-            timeout_s: self.number(&["processes", "web", "timeout"], timeout, 30, 1..=3600, "seconds"),
+            timeout_s: seconds("timeout", timeout, 30),
+            boot_timeout_s: seconds("boot_timeout", boot, 120),
             max_upload_mb: self.number(&["upload_limit"], upload_limit, 20, 1..=10_240, "MiB"),
         };
-        (web, spec.workers)
+        (web, processes)
     }
 
     fn env(&mut self, env: BTreeMap<String, String>, database: Database) -> BTreeMap<String, String> {
@@ -689,19 +708,23 @@ impl Check<'_> {
         None
     }
 
-    fn health(&mut self, written: Option<String>) -> String {
-        let Some(health) = written else { return "/".to_owned() };
-        let path = ["django", "health"];
+    fn health(&mut self, written: Option<HealthSpec>) -> Health {
+        let spec = written.unwrap_or(HealthSpec { path: None, timeout: None, word: true });
+        let timeout_s = self.number(&["django", "health", "timeout"], spec.timeout, 10, 1..=600, "seconds");
+        let Some(health) = spec.path else {
+            return Health { path: "/".to_owned(), timeout_s, guessed: true };
+        };
+        let path: &[&str] = if spec.word { &["django", "health"] } else { &["django", "health", "path"] };
         if !health.starts_with('/') {
             self.value(
-                &path,
+                path,
                 format!("`{health}` does not start with `/`"),
-                [format!("`health: /{health}`")],
+                [format!("`{}: /{health}`", if spec.word { "health" } else { "path" })],
             );
         } else if !health.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '\\')) {
-            self.value(&path, "spaces, quotes and letters beyond ASCII are written as %XX in a path", []);
+            self.value(path, "spaces, quotes and letters beyond ASCII are written as %XX in a path", []);
         }
-        health
+        Health { path: health, timeout_s, guessed: false }
     }
 
     fn requirements(&mut self, written: Option<OneOrMany>, project: &Project) -> Option<Vec<String>> {

@@ -92,9 +92,24 @@ pub struct Record {
     /// Whether there were uncommitted changes.
     #[serde(default)]
     pub dirty: bool,
-    /// What changed: `code` or the config command.
+    /// What changed: `code`, the config command, or `rollback to v7`.
     #[serde(default)]
     pub what: String,
+    /// The migrations that it applied, in order: `catalog.0003_rating`.
+    #[serde(default)]
+    pub migrations: Vec<String>,
+    /// What was left for what, if it is a rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<Rollback>,
+}
+
+/// The two ends of a rollback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollback {
+    /// The release that was live.
+    pub from: u32,
+    /// The release whose code and environment it took.
+    pub to: u32,
 }
 
 /// How far a release is built.
@@ -110,6 +125,36 @@ pub struct Build {
     pub recipe: Option<String>,
     /// Django's answer about itself, one line of JSON.
     pub answer: Option<String>,
+    /// What it was made from, and by whom: of a release that never came to be recorded, too.
+    pub record: Option<Record>,
+    /// Why it isn't live, if it failed.
+    pub failed: Option<Failed>,
+    /// The migrations that it applied, in order, whether or not it went live.
+    pub applied: Vec<String>,
+    /// A migration of it that stopped half-way and left something behind.
+    pub partly: Option<String>,
+    /// The dump of the database from before its migrations.
+    pub dump: Option<Dump>,
+}
+
+/// A dump of the database, kept with a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Dump {
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// When it was taken, RFC 3339, by the server's clock.
+    pub at: String,
+}
+
+/// A release that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// Whether it ran for visitors and was taken back; otherwise it failed before.
+    pub bad: bool,
+    /// When, RFC 3339, by the server's clock.
+    pub at: String,
+    /// What failed and why, one line.
+    pub reason: String,
 }
 
 impl App {
@@ -150,7 +195,7 @@ fi
 [ ! -e pending ] || sed 's/^/pending\t/' pending
 tail -n 200 releases.jsonl 2>/dev/null | sed 's/^/release\t/'
 cd releases 2>/dev/null && {
-  grep -s '' v*/tree v*/venv v*/config v*/recipe v*/answer.json | sed 's/^/build\t/'
+  grep -s '' v*/tree v*/venv v*/config v*/recipe v*/answer.json v*/record v*/failed v*/applied v*/partly | sed 's/^/build\t/'
   newest=; for n in $(ls -d v* 2>/dev/null | sed 's/^v//' | sort -rn); do
     if [ -e "v$n/tree" ]; then newest=v$n; break; fi
   done
@@ -162,6 +207,9 @@ cd releases 2>/dev/null && {
 printf 'current\t%s\n' "$(readlink "/srv/$app/current" 2>/dev/null)"
 ( cd "/srv/$app/venvs" 2>/dev/null && for done in */.ship-complete; do
     [ ! -e "$done" ] || printf 'venv\t%s\n' "${done%/.ship-complete}"
+  done )
+( cd "/var/backups/ship/$app" 2>/dev/null && for file in v[0-9]*.dump; do
+    [ ! -e "$file" ] || printf 'dump\t%s\t%s\t%s\n' "${file%.dump}" "$(stat -c %s "$file")" "$(date -u -r "$file" +%Y-%m-%dT%H:%M:%SZ)"
   done )
 ( cd "/etc/ship/$app/config" 2>/dev/null && sha256sum -- *.env 2>/dev/null | sed 's/^/config\t/' )
 ( cd /etc/systemd/system/multi-user.target.wants 2>/dev/null && ls -d -- "$app"@*.service "$app"-*@*.service 2>/dev/null | sed 's/^/enabled\t/' )
@@ -197,6 +245,7 @@ pub fn parse(body: &str) -> Result<App, FactError> {
             "release" => app.releases.extend(serde_json::from_str::<Record>(value).ok()),
             // Somebody's copy of a release folder is no release.
             "build" => parse_build(&mut app.builds, value).unwrap_or_default(),
+            "dump" => parse_dump(&mut app.builds, value).unwrap_or_default(),
             "manifest" => {
                 app.manifest =
                     Some(unpack(value).ok_or_else(|| FactError::new("app", "the manifest is damaged"))?)
@@ -252,6 +301,17 @@ fn parse_build(builds: &mut BTreeMap<u32, Build>, value: &str) -> Option<()> {
         "venv" => build.venv = Some(content.into()),
         "recipe" => build.recipe = Some(content.into()),
         "answer.json" => build.answer = Some(content.into()),
+        "record" => build.record = serde_json::from_str(content).ok(),
+        "failed" => {
+            let mut fields = content.splitn(3, '\t');
+            build.failed = Some(Failed {
+                bad: fields.next() == Some("bad"),
+                at: fields.next().unwrap_or_default().into(),
+                reason: fields.next().unwrap_or_default().into(),
+            });
+        }
+        "applied" => build.applied.push(content.into()),
+        "partly" => build.partly = Some(content.into()),
         "config" => {
             let (digest, name) = content.split_once("  ")?;
             build.config.insert(name.into(), digest.into());
@@ -261,9 +321,43 @@ fn parse_build(builds: &mut BTreeMap<u32, Build>, value: &str) -> Option<()> {
     Some(())
 }
 
+fn parse_dump(builds: &mut BTreeMap<u32, Build>, value: &str) -> Option<()> {
+    let mut fields = value.split('\t');
+    let number = release_number(fields.next()?)?;
+    let bytes = fields.next()?.parse().ok()?;
+    let at = fields.next()?.into();
+    // A dump that outlived its release is nothing to go back to.
+    builds.get_mut(&number)?.dump = Some(Dump { bytes, at });
+    Some(())
+}
+
 fn unpack(encoded: &str) -> Option<String> {
     let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).ok()?;
     let mut text = String::new();
     flate2::read::GzDecoder::new(bytes.as_slice()).read_to_string(&mut text).ok()?;
     Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_became_of_each_release_is_read() {
+        let app = parse(
+            "build\tv2/tree:abc\n\
+             build\tv2/record:{\"number\":2,\"at\":\"t\",\"who\":\"me@laptop\",\"dirty\":true,\"what\":\"code\"}\n\
+             build\tv2/failed:bad\t2026-01-02T03:04:05Z\tswitch: GET / answered 500\n\
+             build\tv3/failed:failed\t2026-01-02T03:04:06Z\tpreflight: a: b\n\
+             build\tv4/failed:\n",
+        )
+        .unwrap();
+        let failed = |number: u32| app.builds[&number].failed.clone().unwrap();
+        assert_eq!((failed(2).bad, failed(2).reason.as_str()), (true, "switch: GET / answered 500"));
+        assert_eq!(app.builds[&2].record.as_ref().unwrap().who, "me@laptop");
+        assert_eq!((failed(3).bad, failed(3).at.as_str()), (false, "2026-01-02T03:04:06Z"));
+        assert_eq!(failed(3).reason, "preflight: a: b");
+        // Torn by a power loss.
+        assert_eq!(failed(4), Failed { bad: false, at: String::new(), reason: String::new() });
+    }
 }

@@ -21,6 +21,12 @@ pub struct Host {
     pub memory_mb: u64,
     /// Free space of the file system that holds `/srv`, in MiB.
     pub free_mb: u64,
+    /// Its size in MiB.
+    pub disk_mb: u64,
+    /// Memory that programs can still have, in MiB.
+    pub available_mb: u64,
+    /// Its inodes; `None` where the file system has no fixed number.
+    pub inodes: Option<u64>,
     /// Free inodes of the same; `None` where the file system has no fixed number.
     pub free_inodes: Option<u64>,
     /// `3.11.2` if there is a `python3`.
@@ -53,6 +59,16 @@ impl Host {
         })
     }
 
+    /// Whether less than a tenth of the inodes is free.
+    pub fn is_short_of_inodes(&self) -> bool {
+        matches!((self.free_inodes, self.inodes), (Some(free), Some(total)) if free < total / 10)
+    }
+
+    /// Whether less than a tenth of the disk is free.
+    pub fn is_short_of_disk(&self) -> bool {
+        self.free_mb < self.disk_mb / 10
+    }
+
     /// Memory after what the kernel and firmware keep, rounded to what the size was sold as, in MiB.
     pub fn nominal_memory_mb(&self) -> u64 {
         self.memory_mb.div_ceil(256) * 256
@@ -72,10 +88,13 @@ pub fn script() -> Script {
 printf 'os=%s\nos_version=%s\nos_name=%s\n' "${ID-}" "${VERSION_ID-}" "${PRETTY_NAME-}"
 printf 'arch=%s\ncores=%s\n' "$(uname -m)" "$(nproc 2>/dev/null)"
 while read -r key value _; do
-  if [ "$key" = MemTotal: ]; then printf 'memory_kb=%s\n' "$value"; break; fi
+  case "$key" in
+  MemTotal:) printf 'memory_kb=%s\n' "$value" ;;
+  MemAvailable:) printf 'available_kb=%s\n' "$value"; break ;;
+  esac
 done </proc/meminfo
 top=/srv; [ -d $top ] || top=/
-df -Pk $top 2>/dev/null | { read -r _; read -r _ _ _ free _; printf 'free_kb=%s\n' "$free"; }
+df -Pk $top 2>/dev/null | { read -r _; read -r _ total _ free _; printf 'disk_kb=%s\nfree_kb=%s\n' "$total" "$free"; }
 df -Pi $top 2>/dev/null | { read -r _; read -r _ total _ free _; printf 'inodes=%s\nfree_inodes=%s\n' "$total" "$free"; }
 printf 'python=%s\n' "$(python3 -V 2>/dev/null)"
 [ ! -e /run/reboot-required ] || printf 'reboot_required=1\n'
@@ -92,6 +111,8 @@ pub fn parse(body: &str) -> Result<Host, FactError> {
         let value = text(key);
         value.parse().map_err(|_| FactError::new("host", format!("{key} is `{value}`")))
     };
+    // btrfs and the like say 0 of 0.
+    let inodes = number("inodes").ok().filter(|total| *total > 0);
     let os = text("os");
     let os_version = text("os_version");
     Ok(Host {
@@ -103,11 +124,10 @@ pub fn parse(body: &str) -> Result<Host, FactError> {
         cores: u32::try_from(number("cores").unwrap_or(1)).unwrap_or(1).max(1),
         memory_mb: number("memory_kb")? / 1024,
         free_mb: number("free_kb").unwrap_or(u64::MAX) / 1024,
-        // btrfs and the like say 0 of 0.
-        free_inodes: match number("inodes") {
-            Ok(total) if total > 0 => number("free_inodes").ok(),
-            Ok(_) | Err(_) => None,
-        },
+        disk_mb: number("disk_kb").unwrap_or(0) / 1024,
+        available_mb: number("available_kb").unwrap_or(0) / 1024,
+        inodes,
+        free_inodes: inodes.and_then(|_| number("free_inodes").ok()),
         python: text("python").strip_prefix("Python ").map(str::to_string),
         reboot_required: map.contains_key("reboot_required"),
     })

@@ -12,8 +12,10 @@ mod key;
 mod look;
 mod names;
 mod network;
+mod power;
 mod rules;
 mod server;
+mod settings;
 mod size;
 mod things;
 mod volume;
@@ -28,7 +30,7 @@ use aws_sdk_ec2::config::retry::RetryConfig;
 use super::cloud::{Birth, Cloud, Progress};
 use super::error::CloudError;
 use crate::aws::{self, Action, Call, Patience};
-use crate::cloud::{Act, Found, KeyHex, Owner, Quote, Server, Setting, Thing, Wish};
+use crate::cloud::{Act, Found, KeyHex, Owner, Quote, Server, Thing, Wish};
 
 /// What messages call it.
 const CLOUD: &str = "EC2";
@@ -150,7 +152,7 @@ impl Cloud for Ec2 {
         }
         let mut quote = Quote { memory_mb: size.memory_mb, cores: size.cores, monthly: None, obstacle: None };
         match &mine {
-            Some(instance) => quote.obstacle = server::obstacle(instance, wish, size.architecture),
+            Some(instance) => quote.obstacle = power::obstacle(instance, wish, size.architecture),
             None => self.is_the_only_one(&wish.owner).await?,
         }
         if mine.is_none() || quote.obstacle.is_some() {
@@ -208,25 +210,6 @@ impl Cloud for Ec2 {
 
     async fn remove(&self, owner: &Owner, thing: &Thing, progress: Progress<'_>) -> Result<(), CloudError> {
         self.take_away(owner, thing, progress).await
-    }
-}
-
-impl Ec2 {
-    async fn set(&self, setting: &Setting, found: &mut Found) -> Result<(), CloudError> {
-        let Some(server) = &mut found.server else { return Ok(()) };
-        match setting {
-            Setting::Protected(on) => {
-                self.protect(&server.id, *on).await?;
-                server.settings.protected = *on;
-            }
-            Setting::Label(key, value) => {
-                self.add_tag(&server.id, key, value).await?;
-                server.settings.labels.insert(key.clone(), value.clone());
-            }
-            // The configuration of an instance has no such keys.
-            Setting::Backups(_) | Setting::Ipv6 | Setting::Project(_) => {}
-        }
-        Ok(())
     }
 }
 

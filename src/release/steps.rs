@@ -23,12 +23,12 @@ pub(super) struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    fn change(&self, name: &str, why: impl Into<String>, script: Script) -> Change {
+    pub(super) fn change(&self, name: &str, why: impl Into<String>, script: Script) -> Change {
         Change::run(ResourceId::new("release", name), Action::Run, why, script)
     }
 
     /// Variables that every step uses; all paths follow from them.
-    fn prelude(&self) -> Script {
+    pub(super) fn prelude(&self) -> Script {
         let config = self.context.config;
         let root = config.django.suffix();
         Script::new()
@@ -40,15 +40,8 @@ impl Steps<'_> {
     }
 
     /// Runs a command as the site does: its user, its environment, its folder.
-    fn as_app(&self) -> Script {
-        Script::from_text(
-            r#"as_app() {
-  systemd-run --quiet --collect --wait --pipe --service-type=exec --property=User="$app" --property=Group="$app" \
-    --property=WorkingDirectory="$release$root" --property=EnvironmentFile="/etc/ship/$app/$n.env" \
-    --property=UMask=0022 --property=BindsTo="$SHIP_UNIT" --property=After="$SHIP_UNIT" -- "$@"
-}
-"#,
-        )
+    pub(super) fn as_app(&self) -> Script {
+        Script::from_text(AS_APP)
     }
 
     pub(super) fn upload(&self, delta: &Delta, why: &str) -> Change {
@@ -117,6 +110,7 @@ impl Steps<'_> {
 cp -al "$top/releases/$base" "$release.new"
 install -d -m 0700 "$state"
 cp "$state/../$base/manifest" "$state/manifest"
+[ ! -e "$state/../$base/migrations" ] || cp "$state/../$base/migrations" "$state/migrations"
 mv -T "$release.new" "$release"
 cp "$state/../$base/tree" "$state/.new" && mv "$state/.new" "$state/tree""#,
         );
@@ -154,7 +148,7 @@ fi
         .line("touch \"$target/.ship-complete\"");
         let body = self.prelude().then(&inner);
         let script = self
-            .prelude()
+            .guarded("install Python packages")
             .line("install -d -o \"$app-build\" -g \"$app-build\" -m 0750 \"/var/cache/ship/$app\"")
             .then(&heredoc("runuser -u \"$app-build\" -- sh -eu", body.text()));
         let mut why = format!("Python {python}, {}", config.django.requirements.join(", "));
@@ -166,12 +160,23 @@ fi
 
     /// Composes the environment, links what is shared, and asks Django.
     pub(super) fn prepare(&self, why: String) -> Change {
+        self.prepare_with(why, &Script::from_text(PARTS_OF_NOW))
+    }
+
+    /// The same with the environment that a release of before had.
+    pub(super) fn prepare_of(&self, base: u32) -> Change {
+        let parts = Script::new().set("base", format!("v{base}")).then(&Script::from_text(PARTS_OF_THEN));
+        self.prepare_with(String::new(), &parts)
+    }
+
+    fn prepare_with(&self, why: String, parts: &Script) -> Change {
         let mut script = self
-            .prelude()
+            .guarded("ask Django for its settings")
             .then(&self.as_app())
             .line("ln -sfn \"$venv\" \"$top/venvs/$n\"")
-            .line("( cd \"/etc/ship/$app/config\"")
-            .line("  umask 027; cat -- *.env >\"../$n.env.new\"; chgrp \"$app\" \"../$n.env.new\"; mv \"../$n.env.new\" \"../$n.env\"")
+            .then(parts)
+            .line("( cd \"$state/parts\"; env=/etc/ship/$app/$n.env")
+            .line("  umask 027; cat -- *.env >\"$env.new\"; chgrp \"$app\" \"$env.new\"; mv \"$env.new\" \"$env\"")
             .line("  sha256sum -- *.env >\"$state/config\" )");
         // Python files of the site itself are compiled once, by root, since the site can't write there. The
         // system's Python does it: root must not run what the virtual environment brings.
@@ -222,7 +227,7 @@ fi
     }
 
     pub(super) fn collectstatic(&self) -> Change {
-        let script = self.prelude().then(&self.as_app()).line(&self.manage(&[
+        let script = self.guarded("collectstatic").then(&self.as_app()).line(&self.manage(&[
             "collectstatic",
             "--noinput",
             "--verbosity",
@@ -231,33 +236,46 @@ fi
         self.change("collect static files", "", script)
     }
 
-    pub(super) fn migrate(&self) -> Change {
-        let script = self.prelude().then(&self.as_app()).line(&self.manage(&[
-            "migrate",
-            "--noinput",
-            "--verbosity",
-            "1",
-        ]));
-        self.change("migrate the database", "", script)
+    /// The same when what is there may be newer.
+    pub(super) fn collect_again(&self) -> Change {
+        let script = self
+            .guarded("collectstatic")
+            .then(&self.as_app())
+            .then(&heredoc("as_app \"$top/venvs/$n/bin/python\" -", COLLECT_AGAIN));
+        self.change("collect static files", "", script)
     }
 
-    pub(super) fn switch(&self) -> Change {
+    /// Gives later releases the environment that this one has.
+    pub(super) fn put_environment_back(&self) -> Change {
+        self.change("put the environment back", "", self.prelude().then(&Script::from_text(PUT_BACK)))
+    }
+
+    /// Runs the new release beside the old one, asks it through nginx, and only then points everything to it.
+    ///
+    /// `before` are the changes of the same plan: a web server's site that came with the release goes back with it.
+    pub(super) fn switch(&self, before: &[Change]) -> Change {
         let config = self.context.config;
-        let mut script = self.prelude().then(&Script::from_text(
+        let mut script = self.guarded("switch").then(&self.last_preflight()).then(&Script::from_text(
             r#"set_live() {
   install -d "/etc/systemd/system/$app.socket.d"
   printf '# Managed by ship: who answers when nobody does.\n[Socket]\nService=%s@%s.service\n' "$app" "$1" \
     >"/etc/systemd/system/$app.socket.d/.live.new"
   mv "/etc/systemd/system/$app.socket.d/.live.new" "/etc/systemd/system/$app.socket.d/live.conf"
 }
+# Nothing points to the new release yet: without it, everything is as it was.
+give_up() {
+  case " $started " in *" $app@$n.service "*) systemctl stop "$app@$n.service" 2>/dev/null || true ;; esac
+  # Workers may finish what they have begun.
+  [ -z "$started" ] || systemctl stop --no-block $started 2>/dev/null || true
+  exit 1
+}
 start() {
-  if ! systemctl restart "$1"; then
+  started="$started $1"
+  if ! systemctl restart "$1" 2>/dev/null; then
     echo "$1 does not start. Its last lines:"
     journalctl -q -o cat -n 40 -u "$1" --since "$began" 2>/dev/null | tail -n 40
-    systemctl stop $started "$1" 2>/dev/null || true
-    exit 1
+    give_up
   fi
-  started="$started $1"
 }
 started=
 began=$(date '+%F %T')
@@ -267,10 +285,7 @@ systemctl daemon-reload
 systemctl enable --quiet --no-reload "$app.socket" 2>/dev/null || systemctl enable --quiet "$app.socket"
 "#,
         ));
-        // Everything of the new release runs before anything points to it.
-        for unit in instances(config, self.number) {
-            script = script.cmd(Cmd::new("start").arg(unit));
-        }
+        script = script.then(&self.start_gated()).then(&self.health_gate(before));
         script = script
             .line("set_live \"$n\"")
             .line("ln -sfn \"releases/$n\" \"$top/.current.new\" && mv -fT \"$top/.current.new\" \"$top/current\"")
@@ -291,18 +306,23 @@ for unit in $others; do
   systemctl disable --quiet --no-reload "$unit" 2>/dev/null || rm -f "/etc/systemd/system/multi-user.target.wants/$unit"
   systemctl stop --no-block "$unit"
 done
-systemctl daemon-reload"#,
+systemctl daemon-reload
+# There was nothing to return to.
+[ -z "$sick" ]"#,
         );
         let why = match self.app.current {
-            Some(old) => format!("v{old} serves until v{} does", self.number),
+            Some(old) => format!("v{old} serves until v{} is seen healthy", self.number),
             None => String::new(),
         };
         self.change(&format!("switch to v{}", self.number), why, script)
     }
 
+    pub(super) fn numbered_record(&self) -> Record {
+        Record { number: self.number, ..self.record.clone() }
+    }
+
     pub(super) fn record(&self) -> Change {
-        let record = Record { number: self.number, ..self.record.clone() };
-        let record = serde_json::to_string(&record).unwrap_or_default();
+        let record = serde_json::to_string(&self.numbered_record()).unwrap_or_default();
         let script = self
             .prelude()
             .set("record", record)
@@ -310,13 +330,24 @@ systemctl daemon-reload"#,
             .line(
                 r#"at=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 log=/var/lib/ship/$app/releases.jsonl
-printf '%s\n' "$record" | sed "s/\"at\":\"\"/\"at\":\"$at\"/" >>"$log"
+applied=$(awk '{ printf "%s\"%s\"", (NR > 1 ? "," : ""), $0 }' "$state/applied" 2>/dev/null || true)
+printf '%s\n' "$record" | sed "s/\"at\":\"\"/\"at\":\"$at\"/; s/\"migrations\":\[\]/\"migrations\":[$applied]/" >>"$log"
 sync -f "$log"
-# Releases beyond the last few go, and so does every virtual environment that no release uses.
+rm -f "$state/failed"
+# Releases beyond the last few good ones go, and so does every virtual environment that no release uses. A failed
+# one stays to be looked at as long as it is newer than the oldest good one, and there are not too many.
 cd "$top/releases"
-ls -d v* 2>/dev/null | sed 's/^v//' | grep -x '[0-9]*' | sort -rn | tail -n "+$((keep + 1))" | while IFS= read -r old; do
-  [ "v$old" != "$n" ] || continue
-  rm -rf "v$old" "$state/../v$old" "/etc/ship/$app/v$old.env" "$top/venvs/v$old"
+good=0; failed=0
+ls -d v* 2>/dev/null | sed 's/^v//' | grep -x '[0-9]*' | sort -rn | while IFS= read -r old; do
+  [ "v$old" != "$n" ] || { good=$((good + 1)); continue; }
+  if [ -e "$state/../v$old/failed" ]; then
+    failed=$((failed + 1))
+    [ "$good" -ge "$keep" ] || [ "$failed" -gt "$keep" ] || continue
+  else
+    good=$((good + 1))
+    [ "$good" -gt "$keep" ] || continue
+  fi
+  rm -rf "v$old" "$state/../v$old" "/etc/ship/$app/v$old.env" "$top/venvs/v$old" "/var/backups/ship/$app/v$old.dump"
 done
 rm -rf ./*.new
 cd "$top/venvs"
@@ -335,6 +366,48 @@ done"#,
         self.change(&format!("record v{}", self.number), "", script)
     }
 }
+
+/// Collects static files by their content.
+const COLLECT_AGAIN: &str = include_str!("../../templates/django/collectstatic.py");
+
+/// Runs a command in the release that `$n`, `$release` and `$root` name, until the unit `$SHIP_UNIT` ends.
+pub(super) const AS_APP: &str = r#"as_app() {
+  systemd-run --quiet --collect --wait --pipe --service-type=exec --property=User="$app" --property=Group="$app" \
+    --property=WorkingDirectory="$release$root" --property=EnvironmentFile="/etc/ship/$app/$n.env" \
+    --property=UMask=0022 --property=BindsTo="$SHIP_UNIT" --property=After="$SHIP_UNIT" -- "$@"
+}
+"#;
+
+/// Takes the parts of the environment as they are now.
+const PARTS_OF_NOW: &str = r#"rm -rf "$state/parts"
+install -d -m 0700 "$state/parts"
+cp -p -- "/etc/ship/$app/config"/*.env "$state/parts/"
+"#;
+
+/// Takes those of `$base` as it got them, but for what only the server knows: its key and where its database is.
+const PARTS_OF_THEN: &str = r#"rm -rf "$state/parts"
+install -d -m 0700 "$state/parts"
+if [ -d "$state/../$base/parts" ]; then
+  cp -p -- "$state/../$base/parts"/*.env "$state/parts/"
+  rm -f "$state/parts"/00-*.env "$state/parts"/05-*.env
+  for part in "/etc/ship/$app/config"/00-*.env "/etc/ship/$app/config"/05-*.env; do
+    [ ! -e "$part" ] || cp -p -- "$part" "$state/parts/"
+  done
+else
+  echo "ship: nobody kept the environment of $base, so it gets the one of now"
+  cp -p -- "/etc/ship/$app/config"/*.env "$state/parts/"
+fi
+"#;
+
+/// Makes the parts of the live release those that every later one starts from.
+const PUT_BACK: &str = r#"cd "/etc/ship/$app/config"
+for part in *.env; do
+  [ -e "$state/parts/$part" ] || rm -f -- "$part"
+done
+for part in "$state/parts"/*.env; do
+  cmp -s "$part" "${part##*/}" || { cp -p -- "$part" .new && mv -f .new "${part##*/}"; }
+done
+"#;
 
 /// The question that the project's own Django answers.
 const ASK: &str = include_str!("../../templates/django/ask.py");

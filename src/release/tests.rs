@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::assets::Assets;
 use crate::config::{self, Defaults};
+use crate::facts::app::Failed;
 use crate::facts::host::Host;
 use crate::project;
 use crate::tree::{Entry, Kind};
@@ -69,6 +70,7 @@ impl Case {
             source: Source {
                 tree: Tree::default(),
                 requirements: vec![("requirements.txt".into(), FILES[3].1.into())],
+                migrations: Vec::new(),
                 commit: Some("0123456789".into()),
                 branch: None,
                 dirty: false,
@@ -115,6 +117,7 @@ impl Case {
             config: parts.clone(),
             recipe: Some(recipe(&self.context(), &self.facts).unwrap()),
             answer: Some(Layout::usual().line()),
+            ..Build::default()
         };
         self.facts.app.builds.insert(1, build);
         self.facts.app.current = Some(1);
@@ -145,7 +148,10 @@ fn a_first_release_brings_everything() {
     > upload v1                                            first release; 5 files, 166 B
     > install Python packages                              Python 3.11, requirements.txt
     > ask Django for its settings
-    > migrate the database
+    > preflight v1                                         check --deploy, GET /
+    > look for pending migrations
+    > dump the database                                    if migrations are pending
+    > migrate the database                                 if migrations are pending
     ");
 }
 
@@ -163,7 +169,10 @@ fn a_changed_file_is_a_release_that_sends_it_alone() {
     > upload v2                                            mysite/views.py changed; 1 file, 3 B
         ~ mysite/views.py
     > ask Django for its settings
-    > migrate the database
+    > preflight v2                                         check --deploy, GET /
+    > look for pending migrations
+    > dump the database                                    if migrations are pending
+    > migrate the database                                 if migrations are pending
     ");
 }
 
@@ -175,7 +184,10 @@ fn other_requirements_are_another_virtual_environment() {
     > upload v2                                            requirements changed
     > install Python packages                              Python 3.11, requirements.txt
     > ask Django for its settings
-    > migrate the database
+    > preflight v2                                         check --deploy, GET /
+    > look for pending migrations
+    > dump the database                                    if migrations are pending
+    > migrate the database                                 if migrations are pending
     ");
 }
 
@@ -186,7 +198,10 @@ fn another_environment_is_a_release() {
     insta::assert_snapshot!(case.plan(), @r"
     > upload v2                                            config changed: TOKEN
     > ask Django for its settings
-    > migrate the database
+    > preflight v2                                         check --deploy, GET /
+    > look for pending migrations
+    > dump the database                                    if migrations are pending
+    > migrate the database                                 if migrations are pending
     ");
 }
 
@@ -198,9 +213,44 @@ fn an_interrupted_release_is_finished_under_its_number() {
     case.facts.app.builds.insert(2, Build { tree, ..Build::default() });
     insta::assert_snapshot!(case.plan(), @r"
     > ask Django for its settings                          finishing an interrupted one
-    > migrate the database
+    > preflight v2                                         check --deploy, GET /
+    > look for pending migrations
+    > dump the database                                    if migrations are pending
+    > migrate the database                                 if migrations are pending
     ");
     assert_eq!(plan(&case.context(), &case.facts, &[]).unwrap().1.unwrap().number, 2);
+}
+
+#[test]
+fn what_failed_is_tried_again_under_its_number_and_what_went_bad_is_not() {
+    let mut case = Case::new("").deployed();
+    case.edit("mysite/views.py", "two");
+    let tree = Some(case.source.tree.digest().to_string());
+    let failed = |bad| Some(Failed { bad, at: "t".into(), reason: "switch: GET / answered 500".into() });
+    case.facts.app.builds.insert(2, Build { tree: tree.clone(), failed: failed(false), ..Build::default() });
+    insta::assert_snapshot!(case.plan(), @r"
+      > ask Django for its settings                          trying again what failed: switch: GET / answered 500
+      > preflight v2                                         check --deploy, GET /
+      > look for pending migrations
+      > dump the database                                    if migrations are pending
+      > migrate the database                                 if migrations are pending
+    ");
+    case.facts.app.builds.insert(2, Build { tree, failed: failed(true), ..Build::default() });
+    insta::assert_snapshot!(case.plan(), @r"
+      > upload v3
+      > ask Django for its settings
+      > preflight v3                                         check --deploy, GET /
+      > look for pending migrations
+      > dump the database                                    if migrations are pending
+      > migrate the database                                 if migrations are pending
+    ");
+    // Other files are another release, whatever became of the last.
+    case.facts.app.builds.get_mut(&2).unwrap().failed = failed(false);
+    case.edit("mysite/views.py", "three");
+    assert_eq!(plan(&case.context(), &case.facts, &[]).unwrap().1.unwrap().number, 3);
+    // And the files of the live one are none.
+    case.edit("mysite/views.py", "one");
+    assert_eq!(case.plan(), "");
 }
 
 #[test]
@@ -226,6 +276,7 @@ fn another_release_on_the_socket_is_stopped_and_a_missing_record_made_up_for() {
     insta::assert_snapshot!(case.plan(), @r"
     ~ unit site@v9.service                                 starts at boot, and is not the live release
     - stop site@v9.service                                 is not the live release
+    > check v1                                             it was never seen healthy
     > record v1
     ");
 }
@@ -252,7 +303,12 @@ fn what_cannot_work_is_said_before_anything_is_done() {
     let mut full = Case::new("");
     full.facts.host.free_mb = 50;
     insta::assert_snapshot!(full.plan(), @r"
-    error: the server has 50 MiB free and this release needs about 716 MiB
+    error: the server has 50 MiB free and this release needs about 764 MiB
+    ");
+    full.facts.host.free_mb = 9000;
+    full.facts.host.free_inodes = Some(900);
+    insta::assert_snapshot!(full.plan(), @r"
+    error: the server's disk has room for 900 more files and this release needs about 33015
     ");
 }
 
@@ -271,41 +327,40 @@ fn packages_that_a_server_needs_are_added_once() {
 fn the_switch_starts_the_new_before_it_stops_the_old() {
     let case = Case::new("processes: {worker: python manage.py work}").deployed();
     let release = Release { number: 2, upload: None };
-    let changes = finish(&case.context(), &case.facts, &release).unwrap();
+    let changes = finish(&case.context(), &case.facts, &release, &[]).unwrap();
     let switch = changes.iter().find(|change| change.id.name == "switch to v2").unwrap();
     let crate::plan::Step::Run(script) = &switch.steps[0] else { panic!("not a script") };
-    insta::assert_snapshot!(script.text(), @r#"
-    app=site
-    n=v2
-    venv=0e111756aa7c
-    root=''
-    top=/srv/$app; release=$top/releases/$n; state=/var/lib/ship/$app/releases/$n
-    set_live() {
-      install -d "/etc/systemd/system/$app.socket.d"
-      printf '# Managed by ship: who answers when nobody does.\n[Socket]\nService=%s@%s.service\n' "$app" "$1" \
-        >"/etc/systemd/system/$app.socket.d/.live.new"
-      mv "/etc/systemd/system/$app.socket.d/.live.new" "/etc/systemd/system/$app.socket.d/live.conf"
-    }
-    start() {
-      if ! systemctl restart "$1"; then
-        echo "$1 does not start. Its last lines:"
-        journalctl -q -o cat -n 40 -u "$1" --since "$began" 2>/dev/null | tail -n 40
-        systemctl stop $started "$1" 2>/dev/null || true
-        exit 1
-      fi
-      started="$started $1"
-    }
-    started=
-    began=$(date '+%F %T')
-    # The socket must name a unit that exists before it can listen at all.
-    [ -e "/etc/systemd/system/$app.socket.d/live.conf" ] || set_live "$n"
-    systemctl daemon-reload
-    systemctl enable --quiet --no-reload "$app.socket" 2>/dev/null || systemctl enable --quiet "$app.socket"
-    start site@v2.service
+    let text = without_heredocs(script.text());
+    let (_, from_the_start) = text.split_once("\nstart site-worker").unwrap();
+    insta::assert_snapshot!(format!("start site-worker{from_the_start}"), @r#"
     start site-worker@v2.service
+    since=$(uptime_s)
+    watch site-worker@v2.service 5
+    start site@v2.service
+    put_back() { :; }
+    ask=$(mktemp -d)
+    cat >"$ask/health.py" <<'SHIP_END'
+    chmod 0755 "$ask"; chmod 0644 "$ask/health.py"
+    healthy() { runuser -u "$app" -- /usr/bin/python3 -I "$ask/health.py" "$(cat "$state/preflight" 2>/dev/null)"; }
+    old=$(readlink "$top/current" 2>/dev/null || true); old=${old##*/}
+    [ "$old" != "$n" ] && [ -n "$old" ] && systemctl -q is-active "$app@$old.service" || old=
+    sick=
+    healthy || sick=1
+    rm -rf "$ask"
+    if [ -n "$sick" ]; then
+      bad=bad
+      echo "$n's last lines:"
+      journalctl -q -o cat -n 20 -u "$app@$n.service" --since "$began" 2>/dev/null || true
+      if [ -n "$old" ]; then
+        put_back || true
+        echo "ship-hint: $n was taken back"
+        give_up
+      fi
+      echo "ship-hint: there is nothing to return to, so $n is left running"
+    fi
     set_live "$n"
     ln -sfn "releases/$n" "$top/.current.new" && mv -fT "$top/.current.new" "$top/current"
-    recipe=ae4aa3fdac92
+    recipe=6472e542f19e
     printf '%s\n' "$recipe" >"$state/recipe"
     set -- site@v2.service site-worker@v2.service
     systemctl enable --quiet --no-reload "$@"
@@ -319,5 +374,175 @@ fn the_switch_starts_the_new_before_it_stops_the_old() {
       systemctl stop --no-block "$unit"
     done
     systemctl daemon-reload
+    # There was nothing to return to.
+    [ -z "$sick" ]
     "#);
+    let changes = finish(&case.context(), &case.facts, &release, &[nginx_site()]).unwrap();
+    let switch = changes.iter().find(|change| change.id.name == "switch to v2").unwrap();
+    let crate::plan::Step::Run(script) = &switch.steps[0] else { panic!("not a script") };
+    let text = script.text();
+    let put_back: Vec<&str> = text.lines().skip_while(|line| *line != "put_back() {").take(4).collect();
+    insta::assert_snapshot!(put_back.join("\n"), @r"
+    put_back() {
+    if [ -e before/etc/nginx/sites-available/site.conf ]; then mv -fT -- before/etc/nginx/sites-available/site.conf /etc/nginx/sites-available/site.conf; else rm -f -- /etc/nginx/sites-available/site.conf; fi
+    nginx -t -q && systemctl reload nginx.service
+    }
+    ");
+}
+
+fn nginx_site() -> Change {
+    let path = "/etc/nginx/sites-available/site.conf";
+    let write = crate::plan::FileWrite {
+        path: path.into(),
+        content: Vec::new(),
+        owner: "root".into(),
+        group: "root".into(),
+        mode: "0644".into(),
+        secret: false,
+    };
+    Change::new(ResourceId::new("file", path), Action::Update, "", vec![crate::plan::Step::Write(write)])
+}
+
+/// A script without the programs that it carries.
+fn without_heredocs(text: &str) -> String {
+    let mut inside = false;
+    let keep = text.lines().filter(|line| {
+        let ends = inside && *line == "SHIP_END";
+        let was = inside;
+        inside = (inside || line.ends_with("<<'SHIP_END'")) && !ends;
+        !was
+    });
+    keep.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_new_migration_is_in_the_plan() {
+    let mut case = Case::new("").deployed();
+    case.facts.app.manifest = Some(case.manifest());
+    let path = "mysite/migrations/0002_rating.py";
+    case.edit(path, "new");
+    let text = "operations = [migrations.AddField('book', 'rating', x), migrations.RunPython(fill)]";
+    case.source.migrations =
+        vec![(path.into(), text.into()), ("mysite/migrations/0001_old.py".into(), text.into())];
+    insta::assert_snapshot!(case.plan(), @r"
+      > upload v2                                            mysite/migrations/0002_rating.py, mysite/views.py changed; 1 file, 3 B
+          ~ mysite/migrations/0002_rating.py
+          - mysite/views.py
+      > ask Django for its settings
+      > preflight v2                                         check --deploy, GET /
+      > look for pending migrations
+      > dump the database                                    if migrations are pending
+      > migrate the database                                 1 migration not on the server yet
+          mysite/migrations/0002_rating.py
+            AddField book.rating
+            RunPython (can't be reversed)
+    ");
+}
+
+#[test]
+fn a_dump_can_be_left_out() {
+    let text = Case::new("dump_limit: 0").plan();
+    assert!(text.contains("> take no dump\n") && !text.contains("dump the database"), "{text}");
+}
+
+/// What a rollback from v2 to v1 does, a line a change.
+fn rollback_plan(yaml: &str, surplus: &rollback::Surplus, way: rollback::Way) -> String {
+    let mut case = Case::new(yaml).deployed();
+    let build = case.facts.app.builds[&1].clone();
+    case.facts.app.builds.insert(2, build);
+    case.facts.app.current = Some(2);
+    case.facts.app.enabled.insert("site-worker@v2.service".into());
+    let changes = rollback::steps(&case.context(), &case.facts, 1, surplus, way, Vec::new());
+    let scripts: String =
+        changes.iter().flat_map(|change| &change.steps).map(|step| format!("{step:?}")).collect();
+    assert!(
+        scripts.contains("start site-worker@v3.service"),
+        "what runs now is started, whatever ship.yml says"
+    );
+    crate::plan::Plan { changes }.to_text(true)
+}
+
+#[test]
+fn a_rollback_takes_the_database_along_as_the_user_wants() {
+    use rollback::{Applied, Surplus, Way};
+    insta::assert_snapshot!(rollback_plan("", &Surplus::default(), Way::Keep), @r"
+      > take the files of v1                                 rollback to v1
+      > ask Django for its settings
+      > preflight v3                                         check --deploy, GET /
+      > look for pending migrations
+      > dump the database                                    if migrations are pending
+      > migrate the database                                 if migrations are pending
+      > collect static files
+      > switch to v3                                         v2 serves until v3 is seen healthy
+      > put the environment back
+      > record v3
+    ");
+    let applied = |name: &str, additive| Applied {
+        name: name.into(),
+        irreversible: String::new(),
+        additive,
+        replaces: vec![],
+    };
+    let adds = Surplus { migrations: vec![applied("a.0002_b", true)], with: 2, ..Surplus::default() };
+    insta::assert_snapshot!(rollback_plan("", &adds, Way::Reverse), @r"
+      > take the files of v1                                 rollback to v1
+      > ask Django for its settings
+      > preflight v3                                         check --deploy, GET /
+      > look for pending migrations
+      > dump the database                                    if migrations are pending
+      > migrate the database                                 if migrations are pending
+      > collect static files
+      > switch to v3                                         v2 serves until v3 is seen healthy
+      > put the environment back
+      > record v3
+      > dump the database as it is                           to have it if this was a mistake
+      > reverse 1 migration                                  v1 doesn't know of 1 migration
+    ");
+    let mixed = Surplus {
+        migrations: vec![applied("a.0002_b", true), applied("a.0003_c", false)],
+        with: 2,
+        ..Surplus::default()
+    };
+    insta::assert_snapshot!(rollback_plan("", &mixed, Way::Reverse), @r"
+      > take the files of v1                                 rollback to v1
+      > ask Django for its settings
+      > dump the database as it is                           to have it if this was a mistake
+      > reverse 2 migrations                                 v1 doesn't know of 2 migrations
+      > preflight v3                                         check --deploy, GET /
+      > look for pending migrations
+      > dump the database                                    if migrations are pending
+      > migrate the database                                 if migrations are pending
+      > collect static files
+      > switch to v3                                         v2 serves until v3 is seen healthy
+      > put the environment back
+      > record v3
+    ");
+    let dump = Some((2, crate::facts::app::Dump { bytes: 1, at: "2026-01-02T03:04:05Z".into() }));
+    insta::assert_snapshot!(rollback_plan("", &Surplus { dump, ..mixed.clone() }, Way::Restore), @r"
+      > take the files of v1                                 rollback to v1
+      > ask Django for its settings
+      > dump the database as it is                           to have it if this was a mistake
+      > restore the dump of before v2                        of 2026-01-02T03:04:05Z
+      > preflight v3                                         check --deploy, GET /
+      > look for pending migrations
+      > dump the database                                    if migrations are pending
+      > migrate the database                                 if migrations are pending
+      > collect static files
+      > switch to v3                                         v2 serves until v3 is seen healthy
+      > put the environment back
+      > record v3
+    ");
+    insta::assert_snapshot!(rollback_plan("database: external", &mixed, Way::Reverse), @r"
+      > take the files of v1                                 rollback to v1
+      > ask Django for its settings
+      > reverse 2 migrations                                 v1 doesn't know of 2 migrations
+      > preflight v3                                         check --deploy, GET /
+      > look for pending migrations
+      > take no dump
+      > migrate the database                                 if migrations are pending
+      > collect static files
+      > switch to v3                                         v2 serves until v3 is seen healthy
+      > put the environment back
+      > record v3
+    ");
 }

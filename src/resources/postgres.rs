@@ -40,10 +40,11 @@ impl Resource for Role {
                     .cmd(Cmd::new("exec").raw("8<").arg(&self.password_file))
                     .line("IFS= read -r password <&8")
                     .line("quoted=$(printf '%s' \"$password\" | sed \"s/'/''/g\")")
+                    .then(&unless_there("pg_roles", "rolname", &self.name))
                     // printf is built into sh: nothing of this shows in a process list.
                     .line(&format!(
-                        "{{ printf '%s\\n' \"set log_statement = 'none'; set log_min_error_statement = 'panic';\"; printf '%s\\n' {} \"'$quoted';\"; }} | {PSQL}",
-                        crate::shell::quote(&format!("create role {name} login password"))
+                        "{{ printf '%s\\n' \"set log_statement = 'none'; set log_min_error_statement = 'panic';\"; printf '%s\\n' \"$verb\" {} \"'$quoted';\"; }} | {PSQL}",
+                        crate::shell::quote(&format!("role {name} login password"))
                     ));
                 vec![Change::run(self.id(), Action::Create, "missing", script)]
             }
@@ -83,8 +84,14 @@ impl Resource for Database {
                 vec![Change::run(self.id(), Action::Remove, "exists", sql(&format!("drop database {name};")))]
             }
             (true, None) => {
-                let script =
+                let create =
                     sql(&format!("create database {name} owner {owner} encoding 'UTF8' template template0;"));
+                let script = unless_there("pg_database", "datname", &self.name)
+                    .line("if [ \"$verb\" = create ]; then")
+                    .then(&create)
+                    .line("else")
+                    .then(&sql(&format!("alter database {name} owner to {owner};")))
+                    .line("fi");
                 vec![Change::run(self.id(), Action::Create, "missing", script)]
             }
             (true, Some(fact)) if *fact == self.owner => Vec::new(),
@@ -95,6 +102,16 @@ impl Resource for Database {
             }
         })
     }
+}
+
+/// Sets `verb` to `create`, or to `alter`: while PostgreSQL still starts, as after a power loss, a probe finds nothing.
+fn unless_there(catalog: &str, column: &str, name: &str) -> Script {
+    let name = name.replace('\'', "''");
+    let question = format!("select 'alter' from {catalog} where {column} = '{name}'");
+    Script::new()
+        .line("cd /")
+        .line(&format!("verb=$(printf '%s\\n' {} | {PSQL})", crate::shell::quote(&question)))
+        .line("verb=${verb:-create}")
 }
 
 fn sql(statement: &str) -> Script {
@@ -109,6 +126,7 @@ fn identifier(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Step;
 
     fn database(present: bool) -> Database {
         Database { name: "my-shop".into(), present, owner: "my-shop".into() }
@@ -125,9 +143,19 @@ mod tests {
         insta::assert_debug_snapshot!(database(true).diff(&Facts::default()).unwrap()[0].steps[0], @r#"
         Run(
             cd /
+            verb=$(printf '%s\n' "select 'alter' from pg_database where datname = 'my-shop'" | runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d postgres)
+            verb=${verb:-create}
+            if [ "$verb" = create ]; then
+            cd /
             runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d postgres <<'SHIP_SQL'
             create database "my-shop" owner "my-shop" encoding 'UTF8' template template0;
             SHIP_SQL
+            else
+            cd /
+            runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d postgres <<'SHIP_SQL'
+            alter database "my-shop" owner to "my-shop";
+            SHIP_SQL
+            fi
             ,
         )
         "#);
@@ -143,6 +171,17 @@ mod tests {
         let mut facts = Facts::default();
         let created = role(true).diff(&facts).unwrap();
         assert_eq!(created[0].action, Action::Create);
+        let Step::Run(script) = &created[0].steps[0] else { panic!() };
+        insta::assert_snapshot!(script.text(), @r#"
+        cd /
+        exec 8< /etc/ship/shop/pw
+        IFS= read -r password <&8
+        quoted=$(printf '%s' "$password" | sed "s/'/''/g")
+        cd /
+        verb=$(printf '%s\n' "select 'alter' from pg_roles where rolname = 'shop'" | runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d postgres)
+        verb=${verb:-create}
+        { printf '%s\n' "set log_statement = 'none'; set log_min_error_statement = 'panic';"; printf '%s\n' "$verb" 'role "shop" login password' "'$quoted';"; } | runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d postgres
+        "#);
         facts.postgres_roles.insert("shop".into());
         assert!(role(true).diff(&facts).unwrap().is_empty());
         assert_eq!(role(false).diff(&facts).unwrap()[0].action, Action::Remove);

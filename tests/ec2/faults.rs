@@ -33,9 +33,13 @@ fn unprotected() -> Wish {
 /// Runs with the same fault of each action, and expects one of everything.
 #[track_caller]
 fn survives(actions: &[&str], fault: impl Fn(Fault) -> Fault) -> Aws {
+    survives_with(patience().attempt, actions, fault)
+}
+
+#[track_caller]
+fn survives_with(attempt: Duration, actions: &[&str], fault: impl Fn(Fault) -> Fault) -> Aws {
     let aws = Aws::start();
-    let hasty = Patience { attempt: Duration::from_millis(500), ..patience() };
-    let run = Run::with(&aws, REGION, hasty);
+    let run = Run::with(&aws, REGION, Patience { attempt, ..patience() });
     for action in actions {
         aws.fault(fault(Fault::on(action)));
     }
@@ -74,8 +78,8 @@ fn a_truncated_answer_makes_no_second_one() {
 #[test]
 #[ignore = "needs moto: scripts/test runs it"]
 fn a_late_answer_makes_no_second_one() {
-    let later = |fault: Fault| fault.hold(Duration::from_millis(1000));
-    let aws = survives(&MAKING, later);
+    let later = |fault: Fault| fault.hold(Duration::from_secs(4));
+    let aws = survives_with(Duration::from_secs(2), &MAKING, later);
     for action in ["ImportKeyPair", "CreateSecurityGroup", "AllocateAddress"] {
         assert_eq!(aws.requests_for(action).len(), 1, "{action}");
     }

@@ -242,3 +242,23 @@ fn host_keys_come_and_go_in_tags() {
     assert_eq!((one.birth_key, one.host_key), (None, Some(own)));
     assert_eq!(run.plan(&little()), []);
 }
+
+#[test]
+#[ignore = "needs moto: scripts/test runs it"]
+fn a_volume_that_somebody_attached_elsewhere_stays_there() {
+    let aws = Aws::start();
+    let run = Run::new(&aws);
+    let wish = Wish { volume_gb: Some(10), ..little() };
+    run.up(&wish);
+    let found = run.look(&wish);
+    let (server, volume) = (found.server.unwrap().id, found.volume.unwrap().id);
+    aws.others(1, |_| Vec::new());
+    let other = aws.instances().into_iter().find(|instance| instance.id != server).unwrap().id;
+    let device = [("VolumeId", volume.as_str()), ("Device", "/dev/sdf")];
+    aws.ec2("DetachVolume", &[&device[..], &[("InstanceId", server.as_str())]].concat());
+    aws.ec2("AttachVolume", &[&device[..], &[("InstanceId", other.as_str())]].concat());
+    aws.forget_requests();
+    let error = run.try_up(&wish).unwrap_err();
+    says(error, &["is attached to", &other, "aws ec2 detach-volume --region eu-central-1"]);
+    assert!(aws.writes().is_empty());
+}

@@ -167,11 +167,6 @@ impl Load {
         wait_for("requests to be answered", 120, || count() >= enough);
     }
 
-    /// Requests that failed so far.
-    pub fn failures(&self) -> usize {
-        self.seen.lock().unwrap().failures.len()
-    }
-
     /// Sends them home; returns what they saw.
     pub fn stop(self) -> Seen {
         self.stop.store(true, Ordering::Relaxed);

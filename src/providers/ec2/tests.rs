@@ -141,7 +141,7 @@ fn a_root_disk_is_no_data_volume_and_two_data_volumes_are_not_guessed_about() {
 #[test]
 fn another_architecture_is_an_obstacle() {
     let there = instance("i-1").build();
-    let obstacle = |architecture| server::obstacle(&there, &wish("size: t4g.small"), architecture);
+    let obstacle = |architecture| power::obstacle(&there, &wish("size: t4g.small"), architecture);
     assert_eq!(obstacle(size::Architecture::Amd64), None);
     let words = obstacle(size::Architecture::Arm64).unwrap();
     assert_eq!(words, "t3.small is x86_64, t4g.small is arm64: no server changes its architecture");
@@ -151,7 +151,7 @@ fn another_architecture_is_an_obstacle() {
 fn an_instance_that_stops_again_says_why() {
     let reason =
         StateReason::builder().code("Client.InvalidKMSKey").message("The KMS key is disabled").build();
-    let error = server::failed_to_start(&instance("i-1").state_reason(reason).build());
+    let error = power::failed_to_start(&instance("i-1").state_reason(reason).build());
     assert_eq!(error.to_string(), "EC2 refused to start the instance i-1: The KMS key is disabled");
 }
 

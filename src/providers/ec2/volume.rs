@@ -138,34 +138,40 @@ impl Ec2 {
         Ok(())
     }
 
-    /// Waits until the volume can be attached, or is at the server already: where it is attached to.
+    /// Waits until the volume can be attached, or is at the server already: where it is attached to. An instance that is
+    /// gone may hold on to it for a moment.
     async fn available(
         &self,
         volume: &Volume,
         server: &str,
         progress: Progress<'_>,
     ) -> Result<Option<String>, CloudError> {
-        progress(&format!("waiting for the volume {}", volume.id));
         let id = volume.id.as_str();
-        let free = self
-            .until_volume(
-                id,
-                || format!("the volume {id} is not free"),
-                |volume| {
-                    look::attached_to(volume).is_some() || volume.state() == Some(&VolumeState::Available)
-                },
-            )
-            .await?;
-        let at = look::attached_to(&free).map(str::to_owned);
-        match at {
-            Some(other) if other != server => Err(CloudError::Impossible {
-                message: format!("the volume {id} is attached to {other}, which is not the site's server"),
-                hints: vec![format!(
-                    "unmount it there, then `aws ec2 detach-volume --region {} --volume-id {id}`",
-                    self.region
-                )],
-            }),
-            at => Ok(at),
+        progress(&format!("waiting for the volume {id}"));
+        let late = || format!("the volume {id} is not free");
+        aws::until(&self.patience, self.patience.change, late, || async {
+            let Some(volume) = self.volume(id).await? else { return Ok(None) };
+            match look::attached_to(&volume) {
+                Some(at) if at == server => Ok(Some(Some(at.to_owned()))),
+                Some(other) => {
+                    let holder = self.instance(other).await?;
+                    let gone = holder.as_ref().and_then(look::state).is_none();
+                    if gone { Ok(None) } else { Err(self.held(id, other)) }
+                }
+                None => Ok((volume.state() == Some(&VolumeState::Available)).then_some(None)),
+            }
+        })
+        .await
+    }
+
+    /// Somebody attached the volume to another instance.
+    fn held(&self, id: &str, other: &str) -> CloudError {
+        let region = &self.region;
+        CloudError::Impossible {
+            message: format!("the volume {id} is attached to {other}, which is not the site's server"),
+            hints: vec![format!(
+                "unmount it there, then `aws ec2 detach-volume --region {region} --volume-id {id}`"
+            )],
         }
     }
 
