@@ -26,6 +26,7 @@ use crate::facts::{self, Ask, Facts};
 use crate::plan::Plan;
 use crate::playbook::{self, PlaybookError, Templates, Vars};
 use crate::release::gates::{CAUSE, HINT, NOTE};
+use crate::release::preview;
 use crate::release::{self, Context, Layout, Release, ReleaseError, Source, secret_file};
 use crate::resources::{self, DiffError, Resource};
 use crate::shell::Script;
@@ -312,6 +313,25 @@ pub async fn probe(session: &Session, asks: &BTreeSet<Ask>) -> Result<Facts, Fai
     facts::parse(asks, &text).map_err(|error| Failure::failed(error.to_string()).detail(output.stderr_text()))
 }
 
+/// Has Django itself tell what the migrations of a plan do, where a release is live that can be asked.
+pub async fn preview(
+    session: &Session,
+    desired: &Desired,
+    project: &Path,
+    facts: &Facts,
+    planned: &mut Planned,
+) -> Result<(), Failure> {
+    let source = &desired.source;
+    let Some(release) = &planned.release else { return Ok(()) };
+    let Some(question) = preview::preview(&desired.config, source, &facts.app, release) else { return Ok(()) };
+    let packed = crate::source::pack(project, &source.tree, &question.send)?;
+    let packed = std::fs::read(packed.path())
+        .map_err(|error| Failure::failed(format!("can't read the packed files: {error}")))?;
+    let output = session.exec(&question.script, packed.into()).await?;
+    preview::show(&mut planned.plan, preview::parse(&output.stdout_text(), output.success()));
+    Ok(())
+}
+
 /// What an apply came to.
 enum Applied {
     Done,
@@ -527,11 +547,9 @@ async fn apply(
             .hint("the server finishes its step by itself; `ship up` follows it or carries on")),
         (None, Err(error)) => Err(error.into()),
         (None, Ok(_)) if follower.began => Err(stopped(session, &follower).await),
-        (None, Ok(_)) => Err(Failure::failed("the server could not start to apply").detail(format!(
-            "{}{}",
-            follower.tail(),
-            String::from_utf8_lossy(&stderr)
-        ))),
+        (None, Ok(_)) => {
+            Err(not_started(&format!("{}{}", follower.tail(), String::from_utf8_lossy(&stderr))))
+        }
     }
 }
 
@@ -594,6 +612,17 @@ fn left(follower: &Follower<'_>, heard: bool) -> Failure {
     };
     Failure::new(Exit::Interrupted, message)
         .hint("`ship up` follows it or carries on; `ship status` shows it")
+}
+
+/// Why an apply never began.
+fn not_started(said: &str) -> Failure {
+    if said.contains("No space left on device") {
+        return Failure::failed("the server's disk is full: it could not begin")
+            .detail(said)
+            .hint("nothing was changed")
+            .hint(FULL_HINT);
+    }
+    Failure::failed("the server could not start to apply").detail(said)
 }
 
 /// Why an apply ended without a word: a full disk can't even hold the end of the journal.

@@ -6,6 +6,7 @@
 pub mod gates;
 mod migrations;
 mod operations;
+pub mod preview;
 pub mod rollback;
 mod space;
 mod steps;
@@ -228,9 +229,8 @@ pub fn plan(
     let pending = pending(app, &source.tree);
     let number = pending.unwrap_or_else(|| app.next_number());
     let upload = if pending.is_some() { None } else { Some(delta(app, source, &layout)) };
-    if let Some(delta) = &upload {
-        space::check(facts, source, delta, app.venvs.contains(&venv))?;
-    }
+    let nothing = Delta::default();
+    space::check(facts, source, upload.as_ref().unwrap_or(&nothing), app.venvs.contains(&venv))?;
     let files = upload.as_ref().map(files_reason).unwrap_or_default();
     for reason in &mut reasons {
         if reason.is_empty() {

@@ -9,6 +9,7 @@ mod interruption;
 mod load;
 mod locks;
 mod odd;
+mod pressure;
 mod releases;
 mod state;
 

@@ -22,7 +22,7 @@ pub async fn run(workspace: Workspace, ui: &Arc<Ui>) -> Result<ExitCode, Failure
         let mut machine = Machine::look(&place, cloud, false, ui).await?;
         let names = Names::survey(&workspace.config, &machine.target(), ui).await?;
         desired.set_volume(machine.volume_device());
-        let (plan, session) = up::whole_plan(&mut machine, &names, &desired, ui).await?;
+        let (plan, session) = up::whole_plan(&mut machine, &names, &desired, &workspace.folder, ui).await?;
         if let Some(session) = session {
             session.close().await;
         }
@@ -35,7 +35,8 @@ pub async fn run(workspace: Workspace, ui: &Arc<Ui>) -> Result<ExitCode, Failure
     let session = workspace.connect(false, ui).await?.0;
     ui.working("looking at the server");
     let facts = engine::probe(&session, &desired.asks()?).await?;
-    let planned = desired.plan(&facts)?;
+    let mut planned = desired.plan(&facts)?;
+    engine::preview(&session, &desired, &workspace.folder, &facts, &mut planned).await?;
     session.close().await;
     tell_of_another(&facts, ui);
     Ok(show(&planned.plan, &format!("{} is live", release_name(facts.app.current)), false, ui))

@@ -1,5 +1,6 @@
 //! `ship up`: makes it so.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -107,7 +108,7 @@ async fn in_cloud(
     let mut agreed = None;
     let mut copy = None;
     if !machine.is_settled() || !names.is_settled() {
-        let (plan, session) = whole_plan(&mut machine, &names, &desired, ui).await?;
+        let (plan, session) = whole_plan(&mut machine, &names, &desired, &workspace.folder, ui).await?;
         ui.plan(&plan, ui.is_json() || ui.verbose());
         warn_of_secrets(&machine, desired.config(), ui);
         if !ui.confirm("Apply this?")? {
@@ -150,6 +151,7 @@ pub(super) async fn whole_plan<C: Cloud>(
     machine: &mut Machine<'_, C>,
     names: &Names,
     desired: &Desired,
+    project: &Path,
     ui: &Arc<Ui>,
 ) -> Result<(Plan, Option<Session>), Failure> {
     let mut plan = Plan { changes: machine.changes().cloned().collect() };
@@ -164,7 +166,9 @@ pub(super) async fn whole_plan<C: Cloud>(
     if !machine.destroys() {
         ui.working("looking at the server");
         let facts = engine::probe(&session, &desired.asks()?).await?;
-        plan.changes.extend(desired.plan(&facts)?.plan.changes);
+        let mut planned = desired.plan(&facts)?;
+        engine::preview(&session, desired, project, &facts, &mut planned).await?;
+        plan.changes.extend(planned.plan.changes);
     }
     Ok((plan, Some(session)))
 }

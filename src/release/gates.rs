@@ -32,7 +32,10 @@ const HEALTH: &str = include_str!("../../templates/django/health.py");
 /// What the site's unit says (user, environment, folder, limits, and what an administrator added) holds for it
 /// too; only what concerns serving is replaced. It has a name of its own, so nothing of it can stay behind in
 /// the site's unit.
-const RUN_PREFLIGHT: &str = r#"preflight() {
+const RUN_PREFLIGHT: &str = r#"memory_hint() {
+  echo "ship-hint: the server has $(awk '/^MemTotal/ { all = $2 } /^MemAvailable/ { left = $2 } END { printf "%d MiB of memory, %d of it available beside what runs", all / 1024, left / 1024 }' /proc/meminfo)"
+}
+preflight() {
   stage=$1
   old=$(readlink "$top/current" 2>/dev/null || true); old=${old##*/}
   # A site that has had nothing at the page that nobody named is not worse for still having nothing there.
@@ -54,6 +57,7 @@ Type=oneshot
 RemainAfterExit=no
 Restart=no
 WatchdogSec=0
+OOMScoreAdjust=900
 ExecStart=
 ExecStart=$top/venvs/%i/bin/python -
 Environment=SHIP_PREFLIGHT=$stage
@@ -80,7 +84,12 @@ END
   if [ -z "$old" ] || [ ! -e "$said" ]; then said=/dev/null; fi
   grep -vxF -f "$said" "$state/warnings" | sed 's/^/ship: /' || true
   if [ -z "$passed" ] && ! grep -q '^ship-cause: ' "$state/preflight.out"; then
-    echo "ship-cause: the preflight was ended: $(systemctl show -p Result -p ExecMainStatus "$unit$n.service" | sort -r | tr '\n' ' ')"
+    ended=$(systemctl show -p Result -p ExecMainStatus "$unit$n.service" | sort -r | tr '\n' ' ')
+    case $ended in
+      *oom-kill*|*signal*Status=9\ *) echo "ship-cause: the preflight was killed, as the kernel does when memory runs out"
+        memory_hint ;;
+      *) echo "ship-cause: the preflight was ended: $ended" ;;
+    esac
   fi
   systemctl reset-failed "$unit$n.service" 2>/dev/null || true
   rm -rf "$units/$unit.service" "$units/$unit.service.d" "$state/preflight.out"

@@ -10,6 +10,8 @@ use crate::human::count;
 use crate::plan::Change;
 use crate::shell::{Cmd, Script};
 
+use super::preview::MIGRATE;
+use super::space::RESERVE_MB;
 use super::steps::Steps;
 
 /// The question and its answers, as a Python program that runs in a release.
@@ -109,10 +111,21 @@ impl Steps<'_> {
             .then(&self.as_app())
             .line("[ -s \"$state/pending\" ] || exit 0")
             .line("rc=0")
-            .then(&self.ask(Cmd::new("migrate")))
+            .then(&self.ask(self.migrate_cmd()))
             .line(") || rc=$?")
             .then(&Script::from_text(KEEP_APPLIED));
-        self.change("migrate the database", "if migrations are pending", script)
+        self.change(MIGRATE, "if migrations are pending", script)
+    }
+
+    /// With what must stay free where the database is.
+    fn migrate_cmd(&self) -> Cmd {
+        let config = self.context.config;
+        let folder = match config.database {
+            Database::Postgres => "/var/lib/postgresql".to_string(),
+            Database::Sqlite => format!("/srv/{}/shared", config.app),
+            Database::External => return Cmd::new("migrate"),
+        };
+        Cmd::new("migrate").arg(folder).arg(RESERVE_MB.to_string())
     }
 
     /// Takes back migrations with the code of a release that has them, after a dump.

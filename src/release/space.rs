@@ -6,7 +6,7 @@ use crate::tree::Delta;
 use super::{ReleaseError, Source};
 
 /// What is never planned with, in MiB: the database, which may share the disk, stops for good without room for its log.
-const RESERVE_MB: u64 = 64;
+pub(super) const RESERVE_MB: u64 = 64;
 
 /// The same in inodes.
 const RESERVE_INODES: u64 = 1000;

@@ -273,7 +273,12 @@ start() {
   started="$started $1"
   if ! systemctl restart "$1" 2>/dev/null; then
     echo "$1 does not start. Its last lines:"
-    journalctl -q -o cat -n 40 -u "$1" --since "$began" 2>/dev/null | tail -n 40
+    said=$(journalctl -q -o cat -n 40 -u "$1" --since "$began" 2>/dev/null | tail -n 40)
+    printf '%s\n' "$said"
+    case $said in *'out of memory?'*|*oom-kill*)
+      echo "ship-cause: ${1%.service} was killed, as the kernel does when memory runs out"
+      memory_hint ;;
+    esac
     give_up
   fi
 }

@@ -1,11 +1,12 @@
 # Asks the project's own Django about its migrations, applies them or takes them back, as the site and in a release's
-# folder. Arguments: `pending`, `migrate`, `applied`, or `reverse APP.NAME…`.
+# folder. Arguments: `pending`, `migrate [FOLDER MIB]`, `applied`, or `reverse APP.NAME…`.
 # Stdout is for the server: a word, a tab, a value. On stderr, "ship-note: ", "ship: ", "ship-cause: " and "ship-hint: "
 # begin what the user is shown.
 import contextlib
 import os
 import re
 import sys
+import threading
 import traceback
 
 sys.path.insert(0, os.getcwd())
@@ -16,7 +17,7 @@ import django
 django.setup()
 
 from django.core.management import call_command, get_commands
-from django.db import connection
+from django.db import connection, connections
 from django.db.migrations import operations as ops
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.recorder import MigrationRecorder
@@ -272,12 +273,48 @@ def state_of_database(migration, verb):
     answer("partly", label(migration))
 
 
-def migrate():
+class Space:
+    """Stops a migration before the disk is full: a database without room for its log stops for good."""
+
+    def __init__(self, folder=None, reserve_mb="0"):
+        self.folder, self.reserve_mb, self.done = folder, int(reserve_mb), threading.Event()
+        self.left_mb = None
+
+    @property
+    def low(self):
+        return self.left_mb is not None
+
+    def __enter__(self):
+        if self.folder:
+            # `connection` is another one in each thread.
+            threading.Thread(target=self.watch, args=[connections["default"]], daemon=True).start()
+        return self
+
+    def __exit__(self, *error):
+        self.done.set()
+
+    def watch(self, database):
+        while not self.done.wait(0.1):
+            disk = os.statvfs(self.folder)
+            free_mb = disk.f_bavail * disk.f_frsize // 2**20
+            if free_mb < self.reserve_mb:
+                self.left_mb = free_mb
+            if self.low:
+                # Again and again: between two statements there is nothing to stop.
+                with contextlib.suppress(Exception):
+                    (database.connection.interrupt if database.vendor == "sqlite" else database.connection.cancel)()
+
+    def cause(self):
+        return "the disk is full: of %d MiB that the database must keep for its log, %d were left in %s" % (
+            self.reserve_mb, self.left_mb, self.folder)
+
+
+def migrate(folder=None, reserve_mb="0"):
     plan = [(migration.app_label, migration.name) for migration in forward_plan(MigrationExecutor(connection))]
-    current, failed = [], None
+    current, failed, space = [], None, Space(folder, reserve_mb)
     watch("apply_migration", current)
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), space:
             call_command("migrate", interactive=False, verbosity=1, stdout=sys.stderr)
     except (Exception, SystemExit) as error:
         traceback.print_exc()
@@ -291,11 +328,12 @@ def migrate():
         answer("applied", label(key))
     if failed is None:
         return
+    why = space.cause() if space.low else last_words(failed)
     if current:
-        say("cause", "%s: %s" % (label(current[0]), last_words(failed)))
+        say("cause", "%s: %s" % (label(current[0]), why))
         state_of_database(current[0], "did")
     else:
-        say("cause", last_words(failed))
+        say("cause", why)
     if done:
         say("hint", "before it, this release applied %s" % ", ".join(label(key) for key in done))
     sys.exit(1)
@@ -358,4 +396,9 @@ def reverse(names):
 
 
 mode, names = sys.argv[1], sys.argv[2:]
-{"pending": pending, "migrate": migrate, "applied": applied, "reverse": lambda: reverse(set(names))}[mode]()
+{
+    "pending": pending,
+    "migrate": lambda: migrate(*names),
+    "applied": applied,
+    "reverse": lambda: reverse(set(names)),
+}[mode]()

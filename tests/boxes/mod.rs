@@ -297,6 +297,16 @@ impl TestBox {
         self.verb("heal");
     }
 
+    /// What all processes of the box together may use from now on; beyond it the kernel kills the largest.
+    pub fn limit_memory(&self, megabytes: u32) {
+        self.run(&["memory", &self.name, &megabytes.to_string()]);
+    }
+
+    /// Takes that limit away.
+    pub fn free_memory(&self) {
+        self.run(&["memory", &self.name, "max"]);
+    }
+
     /// Power loss: every process of the box is gone at once.
     pub fn kill(&self) {
         self.verb("kill");

@@ -66,6 +66,14 @@ fn releases_of_every_kind_under_load() {
             act: Box::new(|time| deploy_something(&project, &format!("{time}"))),
         },
         Phase {
+            name: "rollback",
+            times: how_many(2, 5),
+            act: Box::new(|time| {
+                project.ship(&["rollback"]).exits(0).says("rollback to");
+                deploy_something(&project, &format!("after rollback {time}"));
+            }),
+        },
+        Phase {
             name: "config change",
             times: how_many(1, 5),
             act: Box::new(|time| {

@@ -2,8 +2,9 @@
 //!
 //! Left out, because it differs between two undisturbed deploys as well: the keys and passwords that a server makes for
 //! itself, times (of files, in logs, in `releases.jsonl`, in compiled Python, which records its source's), host
-//! keys and the machine's identity, its address in `ship.yml`, apt's and uv's caches, journals; and the number of a release, which says how
-//! often somebody tried.
+//! keys and the machine's identity, its address in `ship.yml`, apt's and uv's caches, journals; whether systemd itself
+//! would answer at the socket if nobody else did; and the number of a release, which says how often somebody tried, with
+//! the stamp `empty`, which says that this try made the database's first tables.
 
 use crate::boxes::TestBox;
 
@@ -30,7 +31,7 @@ cd /srv/library/static && find . -type f -print0 | digest
 cd /srv/library/venvs && find . ! -name '*.pyc' ! -name __pycache__ -printf 'venv %p %y %m %u:%g %l\n'
 find . -type f ! -name '*.pyc' -print0 | digest
 cd /var/lib/ship/library && find . -maxdepth 1 ! -name apply -printf 'state %p %m %u:%g\n'
-find releases -printf 'state %p %y %m %u:%g\n'
+find releases/"$(basename "$(readlink /srv/library/current)")" ! -name empty -printf 'state %p %y %m %u:%g\n'
 sed -E 's/.*"what":"([^"]*)".*/record \1/' releases.jsonl | sort -u
 # Nothing half-done is left.
 find /srv/library /etc/ship /etc/systemd/system /var/lib/ship \( -name '*.new' -o -name '*.ship-new' \) -printf 'half-done %p\n'
@@ -41,7 +42,7 @@ systemctl list-units --all --plain --no-legend 'ship-library-*' | cut -d' ' -f1
 dpkg --audit
 dpkg-query -W -f 'package ${Package} ${Version} ${Status}\n'
 systemctl list-unit-files --plain --no-legend --state=enabled | sed 's/^/enabled /'
-systemctl list-units --all --plain --no-legend 'library*' 'nginx*' 'postgresql*' | awk '{ print "unit", $1, $2, $3, $4 }'
+systemctl list-units --all --plain --no-legend 'library*' 'nginx*' 'postgresql*' | awk '{ print "unit", $1, $2, $3, ($1 ~ /socket$/ ? "" : $4) }'
 cd /
 sql() { runuser -u postgres -- psql -At -d "$1" -c "$2" ; }
 sql postgres 'select rolname, rolsuper, rolcreatedb, rolcanlogin from pg_roles order by 1'
