@@ -323,7 +323,9 @@ pub async fn preview(
 ) -> Result<(), Failure> {
     let source = &desired.source;
     let Some(release) = &planned.release else { return Ok(()) };
-    let Some(question) = preview::preview(&desired.config, source, &facts.app, release) else { return Ok(()) };
+    let Some(question) = preview::preview(&desired.config, source, &facts.app, release) else {
+        return Ok(());
+    };
     let packed = crate::source::pack(project, &source.tree, &question.send)?;
     let packed = std::fs::read(packed.path())
         .map_err(|error| Failure::failed(format!("can't read the packed files: {error}")))?;

@@ -7,6 +7,7 @@ mod bad_input;
 mod boxes;
 mod bytes;
 mod clouds;
+mod complaints;
 mod digitalocean;
 mod dns;
 #[cfg(feature = "aws")]

@@ -1,5 +1,6 @@
 //! Going back: code, environment and database of a release of before, on one real server, while visitors read.
 
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -338,4 +339,43 @@ fn a_file_as_database_is_dumped_and_restored_alike() {
         .says("there is no dump from before")
         .says("--keep-schema");
     project.ship(&["rollback", "--keep-schema"]).exits(0).says("v5 serves").says("rollback to v3");
+}
+
+#[test]
+#[ignore = "needs root and systemd-nspawn: scripts/test runs it"]
+fn on_a_terminal_the_way_back_is_chosen() {
+    let server = TestBox::builder().packages(true).boot();
+    let project = Project::new(&server);
+    project.up().says("v1 serves");
+    let field = "migrations.AddField('book', 'rating', models.IntegerField(null=True))";
+    write_migration(&project, "0003_rating", LAST, true, field);
+    project.up().says("v2 serves");
+    // script gives ship a terminal, and types what it is told.
+    let typed = |answers: &str| {
+        let ship = project.command(&["rollback"]);
+        let words = format!("exec {} rollback", ship.get_program().display());
+        let mut script = Command::new("script");
+        script.args(["-qec", &words, "/dev/null"]).current_dir(&project.dir).env_clear();
+        script
+            .envs(ship.get_envs().filter_map(|(name, value)| Some((name, value?))))
+            .env("TERM", "dumb")
+            .env("NO_COLOR", "1");
+        let mut script =
+            script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("run script (bsdutils)");
+        std::io::Write::write_all(&mut script.stdin.take().unwrap(), answers.as_bytes()).unwrap();
+        Ran::finished(script)
+    };
+    let ran = typed("4\n").exits(1);
+    let ran =
+        ran.says("What shall happen to the database?").says("1. reverse them; what only they hold is lost");
+    ran.says("4. leave everything as it is, v2 live").says("nothing was changed");
+    assert!(has_column(&server, "rating"));
+    // A dump takes more than a number.
+    typed("2\nnot its name\n")
+        .exits(1)
+        .says("everything written since then is lost")
+        .says("nothing was changed");
+    assert!(has_column(&server, "rating"));
+    typed("1\n").exits(0).says("v3 serves");
+    assert!(!has_column(&server, "rating"));
 }

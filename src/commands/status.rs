@@ -91,6 +91,20 @@ pub async fn run(workspace: Workspace, ui: &Arc<Ui>) -> Result<ExitCode, Failure
     for (index, (_, good, text)) in units.iter().enumerate() {
         line(if index == 0 { "units" } else { "" }, &if *good { text.clone() } else { ui.red(text) });
     }
+    line("HTTPS", "no certificate: the site is served over HTTP");
+    let dumps = app.builds.iter().filter_map(|(number, build)| Some((number, build.dump.as_ref()?)));
+    line(
+        "backups",
+        &match dumps.clone().next_back() {
+            Some((number, dump)) => format!(
+                "{}, the newest of {} from before v{number} ({})",
+                count(dumps.count(), "dump"),
+                dump.at,
+                bytes(dump.bytes)
+            ),
+            None => "none: no release has migrated a database with anything in it".to_string(),
+        },
+    );
     if host.reboot_required {
         line("reboot", &ui.yellow("due: packages were updated that only a reboot activates"));
     }
@@ -101,6 +115,7 @@ pub async fn run(workspace: Workspace, ui: &Arc<Ui>) -> Result<ExitCode, Failure
         "host": host,
         "release": record,
         "current": app.current,
+        "backups": app.builds.iter().filter_map(|(number, build)| Some(json!({"release": number, "dump": build.dump.as_ref()?}))).collect::<Vec<_>>(),
         "applying": app.applying.as_ref().map(ToString::to_string),
         "units": units.iter().map(|(name, good, _)| json!({"name": name, "active": good})).collect::<Vec<_>>(),
     });

@@ -110,6 +110,10 @@ const ON_FAILURE: &str = r#"failed() {
     END { print cause != "" ? cause : thrown != "" ? thrown : last }' "$journal" | cut -c1-300)
   printf '%s\t%s\t%s: %s\n' "$bad" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$doing" "$reason" >"$state/.new"
   mv "$state/.new" "$state/failed"
+  live=$(readlink "$top/current" 2>/dev/null || true); live=${live##*/}
+  if [ -e "$state/reversed" ] && [ "$live" != "$n" ]; then
+    echo "ship-hint: the database was taken back already, and $live still serves: run the same \`ship rollback\` again, or \`ship manage migrate\` to stay with $live"
+  fi
   case $doing in collectstatic|switch)
     brings=$(cat "$state/brings" 2>/dev/null)
     [ -z "$brings" ] || echo "ship-hint: the database keeps the migrations that $n brought: $brings" ;;

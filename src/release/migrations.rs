@@ -2,7 +2,8 @@
 //!
 //! Invariant: nothing is migrated, reversed or restored before a dump of what is there is kept, unless the user said so
 //! or is told why not. Stamps of a release, in its state folder: `migrations` (what its code has, a name a line),
-//! `pending`, `applied` (what it applied itself), `partly` (one that stopped half-way and left something behind).
+//! `pending`, `applied` (what it applied itself), `partly` (one that stopped half-way and left something behind),
+//! `reversed` (the database has been taken back for it).
 
 use crate::apply::heredoc;
 use crate::config::Database;
@@ -141,6 +142,7 @@ impl Steps<'_> {
             .line("rc=0")
             .then(&self.ask(Cmd::new("reverse").args(names)))
             .line(") || rc=$?")
+            .line("[ \"$rc\" -ne 0 ] || touch \"$state/reversed\"")
             .line("exit $rc");
         let reverse = self.change(&format!("reverse {}", count(names.len(), "migration")), why, script);
         self.dump(Before::Loss).into_iter().chain([reverse]).collect()
@@ -154,6 +156,7 @@ impl Steps<'_> {
             Database::Postgres => POSTGRES_RESTORE,
             Database::Sqlite | Database::External => SQLITE_RESTORE,
         }));
+        let script = script.line("touch \"$state/reversed\"");
         self.dump(Before::Loss)
             .into_iter()
             .chain([self.change(&format!("restore the dump of before v{dump_of}"), why, script)])

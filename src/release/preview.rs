@@ -73,7 +73,8 @@ pub fn parse(text: &str, success: bool) -> Option<String> {
         }
     }
     if !success && !lines.iter().any(|line| line.starts_with("! ")) {
-        let last = text.lines().rfind(|line| line.starts_with(|c: char| !c.is_whitespace())).unwrap_or_default();
+        let last =
+            text.lines().rfind(|line| line.starts_with(|c: char| !c.is_whitespace())).unwrap_or_default();
         lines.push(format!("! what they do can be told only once the release is built: {last}"));
     }
     (!lines.is_empty()).then(|| lines.join("\n"))
@@ -103,7 +104,10 @@ mod tests {
         ! catalog.0003_rating: catalog_book has about 2.0 million rows: an index is built
         ");
         assert_eq!(parse("has\tcatalog.0003_rating\n", true), None);
-        assert_eq!(parse("ship-cause: migrations conflict: a and b in c\n", false).unwrap(), "! migrations conflict: a and b in c");
+        assert_eq!(
+            parse("ship-cause: migrations conflict: a and b in c\n", false).unwrap(),
+            "! migrations conflict: a and b in c"
+        );
         assert_eq!(
             parse("Traceback (most recent call last):\n  File \"x\"\nModuleNotFoundError: No module named 'x'\n", false).unwrap(),
             "! what they do can be told only once the release is built: ModuleNotFoundError: No module named 'x'"

@@ -54,6 +54,8 @@ impl Steps<'_> {
             .line("umask 022")
             .line("rm -rf \"$release\" \"$release.new\" \"$state\"")
             .line("install -d -m 0700 \"$state\"")
+            .set("keep", self.context.config.keep_releases.to_string())
+            .then(&Script::from_text(PRUNE_FAILED))
             .line("install -d -m 0750 -g \"$app\" \"$release.new\"")
             .line("export LC_ALL=C")
             .then(&heredoc("cat >added", &delta.added))
@@ -371,6 +373,16 @@ done"#,
         self.change(&format!("record v{}", self.number), "", script)
     }
 }
+
+/// However often in a row releases fail, only the last few of them stay to be looked at.
+const PRUNE_FAILED: &str = r#"live=$(readlink "$top/current" 2>/dev/null || true); live=${live##*/}
+ls -d "$top"/releases/v* 2>/dev/null | sed 's/.*\/v//' | grep -x '[0-9]*' | sort -rn | while IFS= read -r old; do
+  if [ "v$old" = "$live" ] || [ ! -e "$state/../v$old/failed" ]; then continue; fi
+  failed=$((${failed:-0} + 1))
+  [ "$failed" -ge "$keep" ] || continue
+  rm -rf "$top/releases/v$old" "$state/../v$old" "/etc/ship/$app/v$old.env" "$top/venvs/v$old"
+done
+"#;
 
 /// Collects static files by their content.
 const COLLECT_AGAIN: &str = include_str!("../../templates/django/collectstatic.py");

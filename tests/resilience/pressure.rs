@@ -98,13 +98,15 @@ except OSError:
          dependencies = [('catalog', '0003_entry')]\n    operations = [migrations.RunSQL(\
          \"create table large as select repeat(md5(i::text), 60) as text from generate_series(1, 3000000) i\")]\n",
     );
-    let database = || server.exec("systemctl show -p ActiveEnterTimestamp -p NRestarts postgresql@15-main.service");
+    let database =
+        || server.exec("systemctl show -p ActiveEnterTimestamp -p NRestarts postgresql@15-main.service");
     let ran_since = database();
     let full = project.ship(&["up", "--yes"]);
     let full = full.exits(1);
     assert!(
-        first_line(&full)
-            .starts_with("error: `migrate the database` failed: catalog.0004_large: the disk is full: of 64 MiB"),
+        first_line(&full).starts_with(
+            "error: `migrate the database` failed: catalog.0004_large: the disk is full: of 64 MiB"
+        ),
         "{}",
         full.stderr
     );
@@ -128,8 +130,14 @@ fn memory_that_does_not_suffice_for_a_release_kills_that_one() {
     let wsgi = std::fs::read_to_string(project.dir.join("locallibrary/wsgi.py")).unwrap();
     server.limit_memory(600);
     for (when, cause) in [
-        ("True", "error: `preflight v2` failed: the preflight was killed, as the kernel does when memory runs out"),
-        ("\"gunicorn\" in open(\"/proc/self/cmdline\").read()", "error: `switch to v3` failed: library@v3 was killed, as the kernel does when memory runs out"),
+        (
+            "True",
+            "error: `preflight v2` failed: the preflight was killed, as the kernel does when memory runs out",
+        ),
+        (
+            "\"gunicorn\" in open(\"/proc/self/cmdline\").read()",
+            "error: `switch to v3` failed: library@v3 was killed, as the kernel does when memory runs out",
+        ),
     ] {
         project.write(
             "locallibrary/wsgi.py",
