@@ -1,7 +1,9 @@
 //! Servers and laptops that are set up unlike most.
 
+use std::process::Stdio;
+
 use crate::boxes::{Sudo, TestBox};
-use crate::support::{Project, Ran, get};
+use crate::support::{Project, Ran, get, wait_for};
 
 /// Everything at once, since each is harmless to the others.
 const ODD: &str = "
@@ -62,4 +64,48 @@ fn a_database_server_that_does_not_run_is_started_and_kept_as_it_is() {
     assert_eq!(server.exec(rows), before);
     assert_eq!(get(&server, "/").status, 200);
     project.up().says("Nothing to change: v1");
+}
+
+/// What the box's `date` says from now on: `shift` like `+1d`.
+fn shift_clock(server: &TestBox, shift: &str) {
+    server.write("/etc/shift", shift);
+}
+
+#[test]
+#[ignore = "needs root and systemd-nspawn: scripts/test runs it"]
+fn a_server_whose_clock_is_off_by_a_day_and_leaps_in_the_middle_of_a_deploy() {
+    let server = TestBox::builder().packages(true).boot();
+    // A box has this machine's clock, so it is what tells ship's steps the time that is shifted; a process of Python's or
+    // systemd's can't be, since libfaketime breaks their waiting.
+    server.exec(
+        "{ apt-get -qq update && apt-get -qq -y install --no-install-recommends libfaketime; } >/dev/null 2>&1
+         mv /usr/bin/date /usr/bin/date.real
+         printf '%s\\n' '#!/bin/sh' 'export LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1' \
+           'export FAKETIME=\"$(cat /etc/shift)\"' 'exec /usr/bin/date.real \"$@\"' >/usr/bin/date
+         chmod 755 /usr/bin/date",
+    );
+    shift_clock(&server, "-1d");
+    let day = || server.exec("date +%s").trim().parse::<i64>().unwrap() / 3600;
+    let real = || {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        i64::try_from(now.as_secs()).unwrap() / 3600
+    };
+    assert_eq!((day() - real()).abs(), 24, "the box has another day");
+    let project = Project::new(&server);
+    project.up().says("v1 serves");
+    project.up().says("Nothing to change: v1");
+    for (round, shift) in [(2, "+1d"), (3, "-1d"), (4, "+0")] {
+        project.put_on_page(&format!("round {round}"));
+        let mut ship = project.command(&["up", "--yes"]);
+        let ship = ship.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        wait_for("the server to be in the middle of it", 60, || {
+            server.exec_status("grep -q preflight /var/lib/ship/library/apply/*/journal").status.success()
+        });
+        shift_clock(&server, shift);
+        Ran::finished(ship).exits(0).says(&format!("v{round} serves"));
+        assert!(get(&server, "/").text().contains(&format!("round {round}")));
+        project.up().says(&format!("Nothing to change: v{round}"));
+    }
+    project.ship(&["rollback"]).exits(0).says("v5 serves");
+    project.ship(&["config", "set", "GREETING=hello"]).exits(0).says("v6");
 }
