@@ -360,7 +360,7 @@ fn the_switch_starts_the_new_before_it_stops_the_old() {
     fi
     set_live "$n"
     ln -sfn "releases/$n" "$top/.current.new" && mv -fT "$top/.current.new" "$top/current"
-    recipe=6472e542f19e
+    recipe=ca57685021cb
     printf '%s\n' "$recipe" >"$state/recipe"
     set -- site@v2.service site-worker@v2.service
     systemctl enable --quiet --no-reload "$@"
