@@ -121,6 +121,9 @@ pub fn launch_script(launch: &Launch) -> Script {
         .line("apply=$applies/$id")
         .line("install -d -m 0755 /var/lib/ship \"/var/lib/ship/$app\"")
         .line("install -d -m 0700 \"$applies\"")
+        // Two that begin at once must not take each other's steps for what a power loss left behind.
+        .line("exec 8>>\"/run/ship-$app.launch\"")
+        .line("flock -w 60 8 || true")
         // The journals of the last twenty applies are kept for whoever asks what happened. One that runs is needed.
         .line("ls -1t \"$applies\" | tail -n +21 | while IFS= read -r old; do")
         .line("  systemctl is-active --quiet \"ship-$app-$old.service\" || rm -rf \"$applies/$old\"")
@@ -138,7 +141,8 @@ pub fn launch_script(launch: &Launch) -> Script {
             "systemd-run --quiet --collect --unit=\"ship-$app-$id\" --description=\"ship: changing $app\" \
              --property=KillMode=control-group --property=TimeoutStopSec=90 --property=OOMScoreAdjust=-500 \
              /bin/sh \"$apply/run\" \"$apply\" \"$generation\" \"$who\" </dev/null",
-        );
+        )
+        .line("exec 8>&-");
     let script = script.then(&follow(&launch.id, 0));
     if launch.upload {
         script

@@ -605,7 +605,9 @@ fn halted(follower: &Follower<'_>, plan: &Plan) -> Failure {
 /// What is said when the user leaves while the server works.
 fn left(follower: &Follower<'_>, heard: bool) -> Failure {
     let message = match (follower.began, heard) {
-        (false, _) => "left before the server began".to_string(),
+        // Its first words were still on their way.
+        (false, true) => "left; the server finishes the step that it is at and stops there".to_string(),
+        (false, false) => "left before the server began".to_string(),
         (true, true) => format!("left; the server finishes `{}` and stops there", follower.current()),
         (true, false) => format!(
             "left; the server has not heard that it should stop: it finishes `{}` and all that follows",

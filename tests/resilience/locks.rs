@@ -94,7 +94,7 @@ fn a_second_deploy_shows_the_first_and_ctrl_c_is_clean() {
         ship.try_wait().unwrap().is_some()
     });
     assert!(pressed.elapsed() < Duration::from_secs(5), "{:?}", pressed.elapsed());
-    Ran::finished(ship).exits(130).says("left; the server finishes `").says("hold the deploy");
+    Ran::finished(ship).exits(130).says("left; the server finishes ").says("hold the deploy");
     let waiting = start(&project);
     release(&server);
     Ran::finished(waiting).exits(0).says("v2 serves");
