@@ -280,6 +280,10 @@ start() {
     case $said in *'out of memory?'*|*oom-kill*)
       echo "ship-cause: ${1%.service} was killed, as the kernel does when memory runs out"
       memory_hint ;;
+    *) case $1 in "$app@"*) ;; *)
+        why=$(journalctl -q -o cat -n 30 -u "$1" --since "$began" -t "${1%@*}" 2>/dev/null | grep '^[^[:space:]]' | tail -n 1)
+        echo "ship-cause: the process ${1%@*} ends as soon as it is started${why:+: $why}" ;;
+      esac ;;
     esac
     give_up
   fi
