@@ -3,7 +3,7 @@
 //! Addresses, folders, keys and times are replaced by their names; nothing else is left out.
 
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::boxes::{Sudo, Suite, TestBox};
@@ -460,8 +460,7 @@ fn the_disk_is_full() {
     // Something else fills the disk while files arrive.
     project.put_on_page("as it will be");
     std::fs::write(project.dir.join("noise.bin"), noise(2)).unwrap();
-    let mut ship = project.command(&["up", "--yes"]);
-    let ship = ship.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let ship = project.start_up();
     let signal = |name: &str| {
         assert!(Command::new("kill").args(["-s", name, &ship.id().to_string()]).status().unwrap().success());
     };

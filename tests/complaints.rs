@@ -2,7 +2,6 @@
 //!
 //! Most share one server, one after the other; each starts from the example as it is, whatever the one before left.
 
-use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::boxes::TestBox;
@@ -70,8 +69,7 @@ fn complaint_1_a_cancelled_deploy_leaves_no_lock() {
     let site = site();
     site.say("after the lock");
     for signal in ["INT", "KILL"] {
-        let mut ship = site.project.command(&["up", "--yes"]);
-        let mut ship = ship.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut ship = site.project.start_up();
         wait_for("the server to begin", 60, || {
             site.server.exec_status("test -e /var/lib/ship/library/applying").status.success()
         });

@@ -1,16 +1,10 @@
 //! What breaks in the middle, and what the next `ship up` makes of it.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use crate::boxes::TestBox;
 use crate::support::{Project, Ran, get, noise, wait_for};
-
-/// A `ship up --yes` that is under way.
-fn start(project: &Project) -> Child {
-    let mut ship = project.command(&["up", "--yes"]);
-    ship.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("run ship")
-}
 
 /// Ends it as a crash or a dead laptop would: without a chance to say goodbye.
 fn kill(mut ship: Child) {
@@ -53,7 +47,7 @@ fn finished(server: &TestBox, project: &Project) {
 fn ship_is_killed_while_apt_runs() {
     let server = TestBox::builder().boot();
     let project = Project::new(&server);
-    let ship = start(&project);
+    let ship = project.start_up();
     wait_for_dpkg(&server);
     kill(ship);
     // The server goes on by itself, and the next `up` follows it: nothing is started twice.
@@ -67,7 +61,7 @@ fn ship_is_killed_while_apt_runs() {
 fn the_network_is_cut_while_apt_runs() {
     let server = TestBox::builder().boot();
     let project = Project::new(&server);
-    let ship = start(&project);
+    let ship = project.start_up();
     wait_for_dpkg(&server);
     server.cut();
     let began = Instant::now();
@@ -82,7 +76,7 @@ fn the_network_is_cut_while_apt_runs() {
 fn the_power_fails_while_dpkg_runs() {
     let server = TestBox::builder().boot();
     let project = Project::new(&server);
-    let ship = start(&project);
+    let ship = project.start_up();
     wait_for_dpkg(&server);
     server.kill();
     kill(ship);
@@ -113,7 +107,7 @@ fn uploads_that_break_off_and_deploys_that_meet() {
     let other = Project::new(&server);
     other.put_on_page("other");
     project.put_on_page("second");
-    let (one, two) = (start(&project), start(&other));
+    let (one, two) = (project.start_up(), other.start_up());
     let (one, two) = (Ran::finished(one).exits(0), Ran::finished(two).exits(0));
     let spans = spans(&server);
     assert!(spans.len() >= 3, "{spans:?}\n{}\n{}", one.stderr, two.stderr);
@@ -128,7 +122,7 @@ fn uploads_that_break_off_and_deploys_that_meet() {
     // The laptop dies half-way through a large upload. What arrived is not taken for the whole.
     project.put_on_page("third");
     std::fs::write(project.dir.join("noise.bin"), noise(0)).unwrap();
-    let ship = start(&project);
+    let ship = project.start_up();
     let part = "ls /var/lib/ship/library/apply/*/upload.part >/dev/null 2>&1";
     wait_for("the upload to begin", 30, || holds(&server, part));
     signal(&ship, "STOP");
@@ -145,7 +139,7 @@ fn uploads_that_break_off_and_deploys_that_meet() {
     // The laptop falls asleep instead, and another one deploys: it waits, but not for ever.
     project.put_on_page("fourth");
     std::fs::write(project.dir.join("noise.bin"), noise(1)).unwrap();
-    let asleep = start(&project);
+    let asleep = project.start_up();
     wait_for("the upload to begin", 30, || holds(&server, part));
     signal(&asleep, "STOP");
     let began = Instant::now();

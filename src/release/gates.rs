@@ -137,8 +137,7 @@ watch() {
   done
   echo "$1 does not stay up. Its last lines:"
   journalctl -q -o cat -n 30 -u "$1" --since "$began" -t "${1%@*}" 2>/dev/null || true
-  why=$(journalctl -q -o cat -n 30 -u "$1" --since "$began" -t "${1%@*}" 2>/dev/null | grep '^[^[:space:]]' | tail -n 1)
-  echo "ship-cause: the process ${1%@*} ends as soon as it is started${why:+: $why}"
+  tell_why "$1"
   give_up
 }
 "#;

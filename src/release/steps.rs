@@ -271,6 +271,10 @@ give_up() {
   [ -z "$started" ] || systemctl stop --no-block $started 2>/dev/null || true
   exit 1
 }
+tell_why() {
+  why=$(journalctl -q -o cat -n 30 -u "$1" --since "$began" -t "${1%@*}" 2>/dev/null | grep '^[^[:space:]]' | tail -n 1)
+  echo "ship-cause: the process ${1%@*} ends as soon as it is started${why:+: $why}"
+}
 start() {
   started="$started $1"
   if ! systemctl restart "$1" 2>/dev/null; then
@@ -280,10 +284,7 @@ start() {
     case $said in *'out of memory?'*|*oom-kill*)
       echo "ship-cause: ${1%.service} was killed, as the kernel does when memory runs out"
       memory_hint ;;
-    *) case $1 in "$app@"*) ;; *)
-        why=$(journalctl -q -o cat -n 30 -u "$1" --since "$began" -t "${1%@*}" 2>/dev/null | grep '^[^[:space:]]' | tail -n 1)
-        echo "ship-cause: the process ${1%@*} ends as soon as it is started${why:+: $why}" ;;
-      esac ;;
+    *) case $1 in "$app@"*) ;; *) tell_why "$1" ;; esac ;;
     esac
     give_up
   fi

@@ -2,7 +2,7 @@
 //!
 //! Every case prints its seed. `SHIP_SEED=N` with the test's name replays one.
 
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -77,11 +77,6 @@ struct Reference {
     took: Duration,
     steps: usize,
     state: Vec<String>,
-}
-
-fn start(project: &Project) -> Child {
-    let mut ship = project.command(&["up", "--yes"]);
-    ship.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("run ship")
 }
 
 fn mark(server: &TestBox) {
@@ -190,7 +185,7 @@ fn first_deploys(fault: Fault) {
         eprintln!("{what}");
         let (server, project) = fresh();
         mark(&server);
-        let broken = break_off(&server, start(&project), fault, point, reference);
+        let broken = break_off(&server, project.start_up(), fault, point, reference);
         eprintln!("  ship ended with {}", broken.code);
         recovered(&server, &project, reference, &what, &broken);
         assert_eq!(get(&server, "/").status, 200, "{what}");
@@ -239,7 +234,7 @@ fn redeploys(fault: Fault) {
         let rows = entries(&server);
         assert_eq!(rows.get(&token), Some(&1));
         mark(&server);
-        let broken = break_off(&server, start(&project), fault, point, reference);
+        let broken = break_off(&server, project.start_up(), fault, point, reference);
         eprintln!("  ship ended with {}", broken.code);
         if fault != Fault::Power {
             assert_eq!(get(&server, "/").status, 200, "{what}: the site is down\n{}", broken.stderr);

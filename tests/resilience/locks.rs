@@ -1,6 +1,6 @@
 //! Deploys that meet, and the user's Ctrl-C.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use super::how_many;
@@ -17,11 +17,6 @@ const HOLD: &str = "\
     until [ -e /run/go ]; do sleep 0.05; done
     mv /run/go /run/held
 ";
-
-fn start(project: &Project) -> Child {
-    let mut ship = project.command(&["up", "--yes"]);
-    ship.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("run ship")
-}
 
 fn interrupt(ship: &Child) {
     let sent = Command::new("kill").args(["-s", "INT", &ship.id().to_string()]).status();
@@ -56,7 +51,7 @@ fn a_second_deploy_shows_the_first_and_ctrl_c_is_clean() {
     project.config("playbooks: [./hold.yml]");
 
     // Ctrl-C once: the step ends, the next one does not begin, and the next `up` carries on.
-    let ship = start(&project);
+    let ship = project.start_up();
     wait_for_hold(&server);
     project.ship(&["status"]).exits(0).says("tester@").says("`hold the deploy`");
     project
@@ -82,7 +77,7 @@ fn a_second_deploy_shows_the_first_and_ctrl_c_is_clean() {
     // Ctrl-C twice: gone at once. The server ends its step and stops there.
     server.exec("rm /run/held");
     project.put_on_page("second");
-    let ship = start(&project);
+    let ship = project.start_up();
     wait_for_hold(&server);
     interrupt(&ship);
     wait_for_stop(&server);
@@ -95,14 +90,14 @@ fn a_second_deploy_shows_the_first_and_ctrl_c_is_clean() {
     });
     assert!(pressed.elapsed() < Duration::from_secs(5), "{:?}", pressed.elapsed());
     Ran::finished(ship).exits(130).says("left; the server finishes ").says("hold the deploy");
-    let waiting = start(&project);
+    let waiting = project.start_up();
     release(&server);
     Ran::finished(waiting).exits(0).says("v2 serves");
     assert!(get(&server, "/").text().contains("second"));
 
     // Ctrl-C while nothing is changed: the program ends.
     server.cut();
-    let ship = start(&project);
+    let ship = project.start_up();
     let pressed = Instant::now();
     wait_for("ship to have its own Ctrl-C", 10, || {
         let status = std::fs::read_to_string(format!("/proc/{}/status", ship.id())).unwrap();
@@ -149,7 +144,7 @@ fn five_deploys_at_once_go_one_after_the_other() {
             other.write("templates/marker.html", &format!("round {round}, laptop {index}"));
         }
         let before = server.exec("wc -l </var/lib/ship/library/releases.jsonl");
-        let ships: Vec<Child> = others.iter().map(start).collect();
+        let ships: Vec<Child> = others.iter().map(Project::start_up).collect();
         for ship in ships {
             Ran::finished(ship).exits(0);
         }

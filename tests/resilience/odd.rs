@@ -1,7 +1,5 @@
 //! Servers and laptops that are set up unlike most.
 
-use std::process::Stdio;
-
 use crate::boxes::{Sudo, TestBox};
 use crate::support::{Project, Ran, get, wait_for};
 
@@ -96,8 +94,7 @@ fn a_server_whose_clock_is_off_by_a_day_and_leaps_in_the_middle_of_a_deploy() {
     project.up().says("Nothing to change: v1");
     for (round, shift) in [(2, "+1d"), (3, "-1d"), (4, "+0")] {
         project.put_on_page(&format!("round {round}"));
-        let mut ship = project.command(&["up", "--yes"]);
-        let ship = ship.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let ship = project.start_up();
         wait_for("the server to be in the middle of it", 60, || {
             server.exec_status("grep -q preflight /var/lib/ship/library/apply/*/journal").status.success()
         });

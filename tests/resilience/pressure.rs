@@ -2,8 +2,6 @@
 //!
 //! A disk that is full before, while files arrive, and while the database is dumped: tests/bad_input.rs, tests/rollback.rs.
 
-use std::process::{Child, Stdio};
-
 use super::load::add_form;
 use crate::boxes::TestBox;
 use crate::support::{Project, Ran, get, wait_for};
@@ -14,8 +12,7 @@ const FILL: &str = "fallocate -l \"$(df -PB1 /var | awk 'NR == 2 { print $4 - 20
 
 /// Deploys; when `condition` holds on the server, `act` is done to it.
 fn up_with(server: &TestBox, project: &Project, what: &str, condition: &str, act: &str) -> Ran {
-    let mut ship = project.command(&["up", "--yes"]);
-    let mut ship: Child = ship.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("run ship");
+    let mut ship = project.start_up();
     wait_for(what, 120, || {
         ship.try_wait().unwrap().is_some() || server.exec_status(condition).status.success()
     });

@@ -144,6 +144,12 @@ impl Project {
         self.ship(&["up", "--yes"]).exits(0)
     }
 
+    /// Leaves `ship up --yes` running, its output piped for [`Ran::finished`].
+    pub fn start_up(&self) -> Child {
+        let mut ship = self.command(&["up", "--yes"]);
+        ship.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("run ship")
+    }
+
     fn clean(&self, mut command: Command) -> Command {
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", &self.home).env("USER", "tester").env("LANG", "C.UTF-8");
