@@ -150,3 +150,13 @@ SOURCES
     : >"$dir/etc/machine-id"
     rm -f "$log"
 }
+
+# in_readme NAME FILE puts the file between the README's marks of that name.
+in_readme() {
+    local readme
+    readme=$(awk -v name="$1" -v table="$2" '
+        $0 == "<!-- " name " -->" { print; while ((getline line <table) > 0) print line; inside = 1; next }
+        $0 == "<!-- /" name " -->" { inside = 0 }
+        !inside' README.md)
+    printf '%s\n' "$readme" >README.md
+}

@@ -108,6 +108,8 @@ pub struct Launch {
     pub bundle_bytes: usize,
     /// Whether an upload follows on stdin.
     pub upload: bool,
+    /// What asks for the outcome in the same session, if every step succeeds.
+    pub look: Option<Script>,
 }
 
 /// Receives the bundle, starts it as a transient unit, receives the upload, and follows the journal.
@@ -139,12 +141,12 @@ pub fn launch_script(launch: &Launch) -> Script {
         .line(": >\"$apply/journal\"")
         .line(
             "systemd-run --quiet --collect --unit=\"ship-$app-$id\" --description=\"ship: changing $app\" \
-             --property=KillMode=control-group --property=TimeoutStopSec=90 --property=OOMScoreAdjust=-500 \
-             /bin/sh \"$apply/run\" \"$apply\" \"$generation\" \"$who\" </dev/null",
+             --property=KillMode=control-group --property=TimeoutStopSec=90 --property=OOMScoreAdjust=-500 --property=Nice=5 \
+             /bin/bash \"$apply/run\" \"$apply\" \"$generation\" \"$who\" </dev/null",
         )
         .line("exec 8>&-");
     let script = script.then(&follow(&launch.id, 0));
-    if launch.upload {
+    let script = if launch.upload {
         script
             // Without its part, a full disk may have room to say so.
             .line("if why=$(cat 2>&1 >\"$apply/upload.part\"); then mv \"$apply/upload.part\" \"$apply/upload\"")
@@ -152,8 +154,19 @@ pub fn launch_script(launch: &Launch) -> Script {
             .line("wait")
     } else {
         script.line("wait")
+    };
+    match &launch.look {
+        Some(look) => script
+            .line("case $(tail -n 1 \"$apply/journal\") in *'\tend 0') ;; *) exit 0 ;; esac")
+            .line(&format!("printf '\\036{LOOK}\\n'"))
+            .line("set +eu")
+            .then(look),
+        None => script,
     }
 }
+
+/// What comes after this word in a line of its own is no journal, but what the look at the outcome printed.
+const LOOK: &str = "look";
 
 /// Asks an apply to end after its current step. It may not have begun yet.
 pub fn stop_script(app: &str, id: &str) -> Script {
@@ -176,14 +189,23 @@ pub fn attach_script(app: &str, id: &str, from_byte: u64) -> Script {
         .line("wait")
 }
 
-/// Prints the journal as it grows until its unit is gone.
+/// Where a release's step puts what is to be thrown away: removing many files takes its time. apply.sh knows it, too.
+pub fn trash(app: &str) -> String {
+    format!("/srv/{app}/releases/.gone")
+}
+
+/// Prints the journal as it grows until its steps are done.
 fn follow(id: &str, from_byte: u64) -> Script {
     Script::new()
         .set("unit", id)
-        .line("pid=$(systemctl show -p MainPID --value \"ship-$app-$unit.service\")")
-        .line("[ \"${pid:-0}\" != 0 ] || pid=1999999999")
+        .line("main=$(systemctl show -p MainPID --value \"ship-$app-$unit.service\")")
+        .line("[ \"${main:-0}\" != 0 ] || main=1999999999")
+        // The steps are run by a child of the unit's main process, which then removes what is left of old releases. It may
+        // be too early to see it.
+        .line("read -r pid _ 2>/dev/null <\"/proc/$main/task/$main/children\" || true")
+        .line("pid=${pid:-$main}")
         .line(&format!(
-            "tail -s 0.1 -c +{} -f --pid=\"$pid\" -- \"$apply/journal\" </dev/null &",
+            "tail -s 0.02 -c +{} -f --pid=\"$pid\" -- \"$apply/journal\" </dev/null &",
             from_byte + 1
         ))
 }
@@ -235,6 +257,7 @@ pub enum End {
 pub struct JournalReader {
     pending: Vec<u8>,
     bytes: u64,
+    look: Option<Vec<u8>>,
 }
 
 /// The list of an apply's steps, as its runner reads it: id and title.
@@ -249,15 +272,29 @@ impl JournalReader {
         self.bytes
     }
 
+    /// What a [`Launch::look`] printed, if it began.
+    pub fn look(&self) -> Option<&[u8]> {
+        self.look.as_deref()
+    }
+
     /// Takes a piece; returns the events that it completes.
     pub fn push(&mut self, piece: &[u8]) -> Vec<Event> {
-        self.pending.extend_from_slice(piece);
         let mut events = Vec::new();
+        if let Some(look) = &mut self.look {
+            look.extend_from_slice(piece);
+            return events;
+        }
+        self.pending.extend_from_slice(piece);
         while let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.pending.drain(..=end).collect();
-            self.bytes += line.len() as u64;
             let line = String::from_utf8_lossy(&line);
-            events.push(event(line.trim_end_matches(['\n', '\r'])));
+            let text = line.trim_end_matches(['\n', '\r']);
+            if text.strip_prefix('\u{1e}') == Some(LOOK) {
+                self.look = Some(std::mem::take(&mut self.pending));
+                break;
+            }
+            self.bytes += line.len() as u64;
+            events.push(event(text));
         }
         events
     }
@@ -399,6 +436,20 @@ mod tests {
             ]
         );
         assert_eq!(reader.position(), text.len() as u64);
+        assert_eq!(reader.look(), None);
+    }
+
+    #[test]
+    fn a_look_at_the_outcome_follows_the_journal() {
+        let journal = b"\x1e9\tend 0\n";
+        let all = [journal.as_slice(), b"\x1elook\n\x1f\x8b\n\x1e9\tend 3\n\0"].concat();
+        for size in 1..all.len() {
+            let mut reader = JournalReader::default();
+            let events: Vec<Event> = all.chunks(size).flat_map(|piece| reader.push(piece)).collect();
+            assert_eq!(events, [Event::End(End::Code(0))]);
+            assert_eq!(reader.look(), Some(b"\x1f\x8b\n\x1e9\tend 3\n\0".as_slice()));
+            assert_eq!(reader.position(), journal.len() as u64);
+        }
     }
 
     #[test]

@@ -10,6 +10,8 @@ use crate::cloud::Owner;
 use crate::config::{Config, Database};
 use crate::error::Failure;
 use crate::human::bytes;
+use crate::release::database::replace_from_stdin;
+use crate::release::mysql;
 use crate::shell::Script;
 use crate::transport::{Exec, Flow, Session, Stdin, Stream};
 use crate::ui::Ui;
@@ -19,7 +21,8 @@ use crate::ui::Ui;
 pub struct Copy {
     /// The folder.
     pub folder: PathBuf,
-    /// The database, if there was one to copy: a dump in PostgreSQL's custom format, or SQLite's file.
+    /// The database, if there was one to copy: a dump in PostgreSQL's custom format, one of MariaDB's compressed
+    /// with gzip, or SQLite's file.
     pub database: Option<PathBuf>,
     /// The uploaded files, a tar archive compressed with gzip.
     pub media: Option<PathBuf>,
@@ -47,33 +50,41 @@ const NOTHING: i32 = 44;
 
 /// Fetches a copy into a new folder under `.ship/backups`.
 pub async fn fetch(session: &Session, project: &Path, config: &Config, ui: &Ui) -> Result<Copy, Failure> {
-    let name = Owner::of(config).host_name();
-    let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-    let folder = project.join(".ship/backups").join(format!("{name}-{stamp}"));
-    std::fs::create_dir_all(&folder)
+    let folder = project_folder(project, &Owner::of(config).host_name());
+    private_folder(&folder)
+        .and_then(|()| keep_out_of_git(&folder))
         .map_err(|error| Failure::failed(format!("can't make the folder {}: {error}", folder.display())))?;
-    private(&folder)?;
-    let database = match config.database {
-        Database::Postgres => {
-            let file = folder.join("database.dump");
-            fetch_one(session, "the database", &postgres_dump(&config.app), &file, ui).await?
-        }
-        Database::Sqlite => {
-            let file = folder.join("database.sqlite3");
-            fetch_one(session, "the database", &sqlite_copy(&config.app), &file, ui).await?
-        }
-        Database::External => None,
+    let database = match dump_script(config.database, &config.app) {
+        Some((script, name)) => fetch_one(session, "the database", &script, &folder.join(name), ui).await?,
+        None => None,
     };
     let file = folder.join("media.tar.gz");
     let media = fetch_one(session, "the media", &media_archive(&config.app), &file, ui).await?;
     Ok(Copy { folder, database, media })
 }
 
-/// Data of users is nobody else's business.
-fn private(folder: &Path) -> Result<(), Failure> {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
-        .map_err(|error| Failure::failed(format!("can't close the folder {}: {error}", folder.display())))
+/// Now, as a part of a file's name: `20260131T120000Z`.
+pub fn stamp() -> String {
+    jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
+/// Where a copy of that name belongs in a project.
+pub fn project_folder(project: &Path, name: &str) -> PathBuf {
+    project.join(".ship/backups").join(format!("{name}-{}", stamp()))
+}
+
+/// Makes a folder that nobody else may look into: data of users is nobody else's business.
+pub fn private_folder(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    if let Some(parent) = folder.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::fs::DirBuilder::new().mode(0o700).create(folder)
+}
+
+/// What users have entrusted to a site must not end up in its repository.
+pub fn keep_out_of_git(folder: &Path) -> std::io::Result<()> {
+    std::fs::write(folder.join(".gitignore"), "*\n")
 }
 
 async fn fetch_one(
@@ -135,11 +146,7 @@ async fn fetch_one(
 /// Puts a copy back, in place of what the server has now.
 pub async fn restore(session: &Session, config: &Config, copy: &Copy, ui: &Ui) -> Result<(), Failure> {
     if let Some(file) = &copy.database {
-        let script = match config.database {
-            Database::Postgres => Some(postgres_restore(&config.app)),
-            Database::Sqlite => Some(sqlite_restore(&config.app)),
-            Database::External => None,
-        };
+        let script = restore_script(config.database, &config.app);
         if let Some(script) = script {
             send_one(session, "the database", &script, file, ui).await?;
         }
@@ -170,6 +177,24 @@ async fn send_one(
         .hint(format!("the copy is still there: {}", file.display())))
 }
 
+/// Prints a database of the server's own, and what the copy is called; exits with 44 if it isn't there.
+pub fn dump_script(database: Database, app: &str) -> Option<(Script, &'static str)> {
+    match database {
+        Database::Postgres => Some((postgres_dump(app), "database.dump")),
+        Database::Sqlite => Some((sqlite_copy(app), "database.sqlite3")),
+        Database::Mysql => Some((mysql_dump(app), "database.sql.gz")),
+        Database::External => None,
+    }
+}
+
+/// Puts what [`dump_script`] printed, on stdin, in the database's place.
+pub fn restore_script(database: Database, app: &str) -> Option<Script> {
+    match database {
+        Database::Postgres | Database::Sqlite | Database::Mysql => Some(replace_from_stdin(database, app)),
+        Database::External => None,
+    }
+}
+
 fn postgres_dump(app: &str) -> Script {
     Script::new()
         .set("app", app)
@@ -183,22 +208,18 @@ fn postgres_dump(app: &str) -> Script {
         .line("exec runuser -u postgres -- pg_dump --format=custom --dbname=\"$app\"")
 }
 
-fn postgres_restore(app: &str) -> Script {
+/// In a file first: a dump that broke off is noticed before it counts.
+fn mysql_dump(app: &str) -> Script {
     Script::new()
         .set("app", app)
-        .line("set -e")
-        .line("cd /")
-        // The archive comes first: half of one must not cost the database.
-        .line("dump=$(mktemp -p /var/lib/ship)")
-        .line("trap 'rm -f \"$dump\"' EXIT")
-        .line("cat >\"$dump\"")
-        .line("chown postgres \"$dump\"")
-        .line("runuser -u postgres -- pg_restore --list \"$dump\" >/dev/null")
-        .line("runuser -u postgres -- psql -q -v ON_ERROR_STOP=1 -d postgres -v name=\"$app\" <<'SQL'")
-        .line("drop database if exists :\"name\" with (force);")
-        .line("create database :\"name\" owner :\"name\";")
-        .line("SQL")
-        .line("runuser -u postgres -- pg_restore --exit-on-error --no-owner --role=\"$app\" --dbname=\"$app\" \"$dump\"")
+        .line("command -v mariadb-dump >/dev/null || exit 44")
+        .line("there=$(mariadb --batch --skip-column-names -e \"show databases like '$app'\") || exit 1")
+        .line("[ -n \"$there\" ] || exit 44")
+        .line("umask 077")
+        .line("copy=$(mktemp -p /var/lib/ship) || exit 1")
+        .line("trap 'rm -f \"$copy\"' EXIT")
+        .then(&Script::from_text(mysql::DUMP))
+        .line("dump_database >\"$copy\" && whole \"$copy\" && cat \"$copy\"")
 }
 
 /// SQLite's own backup, since a file in use can't simply be copied.
@@ -211,18 +232,6 @@ fn sqlite_copy(app: &str) -> Script {
         .line("trap 'rm -f \"$copy\"' EXIT")
         .line("python3 -c 'import sqlite3, sys; sqlite3.connect(sys.argv[1]).backup(sqlite3.connect(sys.argv[2]))' \"$db\" \"$copy\" || exit 1")
         .line("cat \"$copy\"")
-}
-
-fn sqlite_restore(app: &str) -> Script {
-    Script::new()
-        .set("app", app)
-        .line("set -e")
-        .line("db=/srv/$app/shared/database/db.sqlite3")
-        .line("umask 077")
-        .line("cat >\"$db.new\"")
-        .line("chown \"$app:$app\" \"$db.new\"")
-        .line("rm -f \"$db-wal\" \"$db-shm\"")
-        .line("mv \"$db.new\" \"$db\"")
 }
 
 fn media_archive(app: &str) -> Script {
@@ -239,6 +248,6 @@ fn media_restore(app: &str) -> Script {
         .set("app", app)
         .line("set -e")
         .line("cd \"/srv/$app/shared/media\"")
-        .line("tar --extract --gzip --no-same-owner")
-        .line("chown -R \"$app:$app\" .")
+        .line("tar --extract --gzip --no-same-owner --no-overwrite-dir")
+        .line("find . -mindepth 1 -exec chown -h \"$app:$app\" {} +")
 }

@@ -2,9 +2,14 @@
 //!
 //! The decisions are elsewhere and pure; here they are put in order and carried to the server and back.
 
+mod certificate;
+mod database;
+mod login;
+mod restart;
 mod rollback;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,25 +28,39 @@ use crate::error::{Exit, Failure};
 use crate::facts::app::App;
 use crate::facts::host::Host;
 use crate::facts::{self, Ask, Facts};
-use crate::plan::Plan;
+use crate::guard;
+use crate::plan::{Change, Plan, ResourceId};
 use crate::playbook::{self, PlaybookError, Templates, Vars};
-use crate::release::gates::{CAUSE, HINT, NOTE};
+use crate::project::libraries;
+use crate::project::settings::Need;
+use crate::release::builds;
+use crate::release::gates::{ASKING, CAUSE, HINT, NOTE};
+use crate::release::place::PlaceError;
 use crate::release::preview;
 use crate::release::{self, Context, Layout, Release, ReleaseError, Source, secret_file};
+use crate::resources::package::Package;
 use crate::resources::{self, DiffError, Resource};
 use crate::shell::Script;
-use crate::transport::{Exec, Flow, Output, Session, Stdin, Stream, TransportError};
+use crate::tls;
+use crate::transport::{Exec, Flow, Output, Session, Stdin, Stream, Talk, TransportError};
 use crate::ui::Ui;
 
+use self::certificate::OwnCertificate;
+pub use self::database::change_database;
+pub use self::restart::restart;
 pub use self::rollback::{RolledBack, Wish, rollback};
-
-/// The port gunicorn's socket listens on.
-const PORT: u16 = 8000;
 
 /// What helps against a full disk.
 const FULL_HINT: &str = "look what fills it with `ship ssh -- df -h` and `ship ssh -- du -xsh /var/* /srv/*`";
 
+/// An upload up to so many bytes goes with the steps, without waiting for them to be read: that saves a round trip.
+const AT_ONCE: u64 = 1 << 20;
+
+/// Begins a line of a step that is worth a second look.
+const ADVICE: &str = "ship: ";
+
 /// Everything known before the server is asked.
+#[derive(Clone)]
 pub struct Desired {
     config: Config,
     source: Source,
@@ -49,6 +68,9 @@ pub struct Desired {
     templates: Arc<Templates>,
     custom: Vec<Asset>,
     volume: Option<String>,
+    addresses: Vec<IpAddr>,
+    certificate: OwnCertificate,
+    names_move: bool,
 }
 
 /// What there is to do.
@@ -57,6 +79,8 @@ pub struct Planned {
     pub plan: Plan,
     /// The release in it, if one is due.
     pub release: Option<Release>,
+    /// How it is with HTTPS.
+    pub tls: tls::State,
 }
 
 impl Desired {
@@ -65,12 +89,33 @@ impl Desired {
         let templates = Arc::new(assets.templates()?);
         let custom = config.playbooks.iter().map(|reference| custom_playbook(project, reference, &assets));
         let custom = custom.collect::<Result<_, _>>()?;
-        Ok(Self { config, source, assets, templates, custom, volume: None })
+        let certificate = OwnCertificate::read(project, &config)?;
+        Ok(Self {
+            config,
+            source,
+            assets,
+            templates,
+            custom,
+            volume: None,
+            addresses: Vec::new(),
+            certificate,
+            names_move: false,
+        })
+    }
+
+    /// Says under which addresses the world reaches the server: it may not know them itself.
+    pub fn set_addresses(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        self.addresses = addresses.into_iter().collect();
     }
 
     /// Says where the server finds the data volume: a path below `/dev`.
     pub fn set_volume(&mut self, device: Option<String>) {
         self.volume = device;
+    }
+
+    /// Says whether the records of the names are being changed, so that it is too early to ask where they lead.
+    pub fn set_names_move(&mut self, move_now: bool) {
+        self.names_move = move_now;
     }
 
     /// The configuration.
@@ -80,45 +125,124 @@ impl Desired {
 
     /// Everything that one probe must learn.
     pub fn asks(&self) -> Result<BTreeSet<Ask>, Failure> {
-        let vars = self.vars(&Layout::usual());
+        let vars = self.vars(&Layout::usual(), &tls::State::default(), None);
         let mut asks: BTreeSet<Ask> = release::asks(&self.config, &self.source.tree).into_iter().collect();
+        asks.extend(self.certificate_question());
         for part in self.resources(&vars)? {
             asks.extend(part.iter().flat_map(|resource| resource.asks()));
         }
+        asks.extend(self.builtin("schedule", &vars)?.iter().flat_map(|resource| resource.asks()));
+        asks.extend(self.builtin("backups", &vars)?.iter().flat_map(|resource| resource.asks()));
         Ok(asks)
+    }
+
+    /// What must be known of the certificate.
+    pub fn certificate_question(&self) -> Option<Ask> {
+        tls::question(&self.config, &self.addresses, !self.names_move).map(Ask::Certificate)
+    }
+
+    /// How it is with HTTPS.
+    pub fn tls(&self, facts: &Facts) -> tls::State {
+        tls::look(&self.config, &self.addresses, &facts.certificate, self.certificate.leaf.as_ref())
     }
 
     /// Compares with the facts.
     pub fn plan(&self, facts: &Facts) -> Result<Planned, Failure> {
+        self.plan_without(facts, &BTreeSet::new())
+    }
+
+    /// The same without what an authority was asked for already, in vain or not.
+    fn plan_without(&self, facts: &Facts, tried: &BTreeSet<ResourceId>) -> Result<Planned, Failure> {
         if !facts.host.is_supported() {
             let name = if facts.host.os_name.is_empty() { "an unknown system" } else { &facts.host.os_name };
             return Err(Failure::input(format!("the server runs {name}; ship needs Debian or Ubuntu")));
         }
-        let layout = release::predicted_layout(&facts.app, &self.source.tree);
-        let vars = self.vars(&layout);
-        let context =
-            Context { config: &self.config, source: &self.source, templates: &self.templates, vars: &vars };
+        if let Some(placed) = self.placed(facts)? {
+            return placed.plan_without(facts, tried);
+        }
+        let layout = release::predicted_layout(&facts.app, &self.config, &self.source);
+        let state = self.tls(facts);
+        let vars = self.vars(&layout, &state, Some(&facts.host));
+        let context = Context {
+            config: &self.config,
+            source: &self.source,
+            templates: &self.templates,
+            vars: &vars,
+            https: state.is_served(),
+            https_soon: state.is_served() || state.due.is_some(),
+        };
         let [before, after] = self.resources(&vars)?;
         let mut changes = Vec::new();
         resources::diff_into(&mut changes, &before, facts).map_err(diff_failure)?;
         let (release_changes, release) = release::plan(&context, facts, &changes).map_err(release_failure)?;
-        changes.extend(release_changes);
-        resources::diff_into(&mut changes, &after, facts).map_err(diff_failure)?;
+        let mut site = changes.clone();
+        resources::diff_into(&mut site, &after, facts).map_err(diff_failure)?;
+        let mut site = site.split_off(changes.len());
+        let untried = |change: &Change| !tried.contains(&change.id);
+        let due: Vec<Change> = tls::changes(&self.config, &state).into_iter().filter(untried).collect();
+        // Where nothing of the site is in the way, the certificate comes first: the release then starts with HTTPS on.
+        let first = !due.is_empty() && (facts.app.live().is_none() || site.is_empty());
+        site.extend(due);
+        if first {
+            changes.extend(site);
+            changes.extend(release_changes);
+        } else {
+            changes.extend(release_changes);
+            changes.extend(site);
+        }
         // Packages of the second half join the one transaction of the first.
         let mut changes = resources::package::merge(changes, &facts.broken_packages);
         if let Some(release) = &release {
             let finish = release::finish(&context, facts, release, &changes).map_err(release_failure)?;
             changes.extend(finish);
         }
-        Ok(Planned { plan: Plan { changes }, release })
+        // After the switch: a job of this release never runs another one's code.
+        resources::diff_into(&mut changes, &self.builtin("schedule", &vars)?, facts).map_err(diff_failure)?;
+        changes.extend(release::processes::removed_jobs(&self.config, &facts.app));
+        resources::diff_into(&mut changes, &self.builtin("backups", &vars)?, facts).map_err(diff_failure)?;
+        changes.extend(tls::trial(&self.config, &state).into_iter().filter(untried));
+        release::protection::tell_of_ports(&self.config, &facts.host, &mut changes);
+        let changes = guard::guarded(changes, &self.config.app);
+        Ok(Planned { plan: Plan { changes }, release, tls: state })
+    }
+
+    /// The same with the port that the server has for this site, if it is another.
+    fn placed(&self, facts: &Facts) -> Result<Option<Self>, Failure> {
+        let port = release::place::port(&self.config, facts).map_err(place_failure)?;
+        if port == self.config.port {
+            return Ok(None);
+        }
+        let mut placed = self.clone();
+        placed.config.port = port;
+        Ok(Some(placed))
+    }
+
+    /// What of the server itself is not as it should be, as lines of a plan; releases are another matter.
+    pub fn drift(&self, facts: &Facts) -> Result<Vec<String>, Failure> {
+        if let Some(placed) = self.placed(facts)? {
+            return placed.drift(facts);
+        }
+        let layout = release::predicted_layout(&facts.app, &self.config, &self.source);
+        let vars = self.vars(&layout, &self.tls(facts), Some(&facts.host));
+        let [before, after] = self.resources(&vars)?;
+        let mut changes = Vec::new();
+        let late = [after, self.builtin("schedule", &vars)?, self.builtin("backups", &vars)?];
+        for part in std::iter::once(before).chain(late) {
+            resources::diff_into(&mut changes, &part, facts).map_err(diff_failure)?;
+        }
+        Ok(changes.iter().map(|change| format!("{}: {}", change.title(), change.why)).collect())
     }
 
     /// Compares with a server that is yet to be made, as far as it can be foretold.
     pub fn plan_for_new(&self, host: Host) -> Result<Plan, Failure> {
         let mut facts = Facts { host, ..Facts::default() };
+        // Nothing is there that could be taken away.
+        let ended = ["backup", "drill"].map(|name| (format!("end the {name} by the clock"), true));
+        facts.checks.extend(ended);
         // Secrets can be set only once there is a server; whether they are is asked then.
-        facts.app.config =
-            self.config.secrets.iter().map(|name| (secret_file(name), String::new())).collect();
+        let needs = self.source.settings.needs().into_iter().map(|need| need.name);
+        let names = self.config.secrets.iter().cloned().chain(needs);
+        facts.app.config = names.map(|name| (secret_file(&name), String::new())).collect();
         Ok(self.plan(&facts)?.plan)
     }
 
@@ -129,17 +253,46 @@ impl Desired {
             None => Vec::new(),
         };
         before.extend(self.builtin("base", vars)?);
+        before.extend(self.builtin("hardening", vars)?);
         before.extend(self.builtin("python", vars)?);
+        before.extend(self.libraries());
         match self.config.database {
             Database::Postgres => before.extend(self.builtin("postgres", vars)?),
             Database::Sqlite => before.extend(self.builtin("sqlite", vars)?),
+            Database::Mysql => before.extend(self.builtin("mysql", vars)?),
             Database::External => {}
+        }
+        for service in self.config.services.keys() {
+            if !self.config.playbooks.contains(&PlaybookRef::Builtin(service.name().into())) {
+                before.extend(self.builtin(service.name(), vars)?);
+            }
         }
         for asset in &self.custom {
             before.extend(self.read(asset, vars)?);
         }
         before.extend(self.builtin("django", vars)?);
+        let files = self.source.files.iter().cloned();
+        before.extend(files.map(|file| Box::new(file) as Box<dyn Resource>));
+        before.extend(self.builtin("tls", vars)?);
+        before.extend(self.certificate.resources(&self.config));
         Ok([before, self.builtin("nginx", vars)?])
+    }
+
+    /// System packages that the project's Python packages need.
+    fn libraries(&self) -> Vec<Box<dyn Resource>> {
+        let extra = release::extra_packages(&self.config, &self.source.packages);
+        let needed = libraries::needed(&self.source.packages, self.config.django.geodjango, &extra);
+        let node = if self.config.node.is_some() { &["nodejs", "npm"][..] } else { &[] };
+        let node = node.iter().map(|name| -> Box<dyn Resource> {
+            Box::new(Package { name: (*name).into(), installed: true, why: "builds the front end".into() })
+        });
+        let resource = |(name, needed_by): (String, Vec<String>)| -> Box<dyn Resource> {
+            Box::new(Package { name, installed: true, why: format!("{} needs it", needed_by.join(", ")) })
+        };
+        let restic = self.config.backups.iter().map(|_| -> Box<dyn Resource> {
+            Box::new(Package { name: "restic".into(), installed: true, why: "takes the backups".into() })
+        });
+        needed.into_iter().map(resource).chain(node).chain(restic).collect()
     }
 
     fn builtin(&self, name: &str, vars: &Vars) -> Result<Vec<Box<dyn Resource>>, Failure> {
@@ -158,7 +311,7 @@ impl Desired {
     }
 
     /// What playbooks and templates may use, besides `host`.
-    fn vars(&self, layout: &Layout) -> Vars {
+    fn vars(&self, layout: &Layout, state: &tls::State, host: Option<&Host>) -> Vars {
         let config = &self.config;
         let app = &config.app;
         let home = format!("/srv/{app}");
@@ -166,21 +319,28 @@ impl Desired {
         let root = config.django.suffix();
         let workers: Vec<Value> =
             config.workers.iter().map(|(name, worker)| release::worker_item(name, worker)).collect();
-        Vars::from([
+        let extensions = release::extensions::extensions(config, &self.source);
+        let gis = extensions.iter().any(|extension| extension.name == "postgis");
+        let extensions: Vec<Value> = extensions
+            .into_iter()
+            .map(|one| Value::from_pairs([("name", one.name), ("package", one.package.to_owned())]))
+            .collect();
+        let mut vars = release::processes::vars(config);
+        vars.extend(tls::vars(config, state, self.certificate.ca.as_deref(), host, host.is_none()));
+        vars.extend(release::backups::library_vars(config));
+        vars.extend(Vars::from([
+            ("extensions".into(), Value::from(extensions)),
+            ("backups".into(), release::backups::vars(config)),
+            ("brotli".into(), Value::from(packs_with_brotli(&self.source))),
+            ("database_scheme".into(), text(database_scheme(config.database, gis))),
+            ("database_why".into(), text(&config.database_why)),
             ("app".into(), text(app)),
             ("user".into(), text(app)),
             ("build_user".into(), Value::from(format!("{app}-build"))),
             ("home".into(), text(&home)),
-            ("port".into(), Value::from(PORT)),
+            ("port".into(), Value::from(config.port)),
             ("domains".into(), Value::from(config.domains.clone())),
-            (
-                "database".into(),
-                text(match config.database {
-                    Database::Postgres => "postgres",
-                    Database::Sqlite => "sqlite",
-                    Database::External => "external",
-                }),
-            ),
+            ("database".into(), text(release::overlay::database_word(config.database))),
             ("plain_env".into(), Value::from(self.plain_env())),
             ("web_workers".into(), Value::from(config.web.workers.unwrap_or(0))),
             ("timeout_s".into(), Value::from(config.web.timeout_s)),
@@ -207,7 +367,8 @@ impl Desired {
                     &format!("{home}/shared/media"),
                 ),
             ),
-        ])
+        ]));
+        vars
     }
 
     /// The environment that `ship.yml` and the usual habits give the site; `env:` has the last word.
@@ -217,7 +378,10 @@ impl Desired {
         let origins: Vec<String> = config
             .domains
             .iter()
-            .flat_map(|domain| [format!("https://{domain}"), format!("http://{domain}")])
+            .flat_map(|domain| {
+                let plain = (!config.tls.is_on()).then(|| format!("http://{domain}"));
+                std::iter::once(format!("https://{domain}")).chain(plain)
+            })
             .collect();
         let mut env: BTreeMap<String, String> = BTreeMap::from([
             ("DJANGO_SETTINGS_MODULE".into(), config.django.settings.clone()),
@@ -225,7 +389,7 @@ impl Desired {
             ("DJANGO_DEBUG".into(), "False".into()),
             ("ALLOWED_HOSTS".into(), hosts.clone()),
             ("DJANGO_ALLOWED_HOSTS".into(), hosts),
-            ("PORT".into(), PORT.to_string()),
+            ("PORT".into(), config.port.to_string()),
             ("PYTHONUNBUFFERED".into(), "1".into()),
             ("PYTHONDONTWRITEBYTECODE".into(), "1".into()),
             ("LC_ALL".into(), "C.UTF-8".into()),
@@ -233,8 +397,24 @@ impl Desired {
         if !origins.is_empty() {
             env.insert("CSRF_TRUSTED_ORIGINS".into(), origins.join(","));
         }
+        env.extend(config.service_variables.clone());
         env.extend(config.env.clone());
         env.into_iter().map(|(name, value)| Value::from_pairs([("name", name), ("value", value)])).collect()
+    }
+}
+
+/// Whether the project has what WhiteNoise packs files with brotli by.
+fn packs_with_brotli(source: &Source) -> bool {
+    source.packages.inputs.iter().any(|(_, text)| text.to_lowercase().contains("brotli"))
+}
+
+/// What the URL of a database on the server begins with.
+fn database_scheme(database: Database, gis: bool) -> &'static str {
+    match (database, gis) {
+        (Database::Mysql, true) => "mysqlgis",
+        (Database::Mysql, false) => "mysql",
+        (Database::Postgres | Database::Sqlite | Database::External, true) => "postgis",
+        (Database::Postgres | Database::Sqlite | Database::External, false) => "postgres",
     }
 }
 
@@ -246,8 +426,10 @@ fn mounts(config: &Config) -> Vec<Value> {
         Value::from_pairs([("unit", format!("{unit}.mount")), ("folder", folder.to_string()), ("at", at)])
     };
     let mut mounts = vec![mount("shared", format!("/srv/{}/shared", config.app))];
-    if config.database == Database::Postgres {
-        mounts.push(mount("postgresql", "/var/lib/postgresql".into()));
+    match config.database {
+        Database::Postgres => mounts.push(mount("postgresql", "/var/lib/postgresql".into())),
+        Database::Mysql => mounts.push(mount("mysql", "/var/lib/mysql".into())),
+        Database::Sqlite | Database::External => {}
     }
     mounts
 }
@@ -284,6 +466,21 @@ fn diff_failure(error: DiffError) -> Failure {
     }
 }
 
+fn place_failure(error: PlaceError) -> Failure {
+    let failure = Failure::input(error.to_string());
+    match error {
+        PlaceError::Taken { .. } => failure.hint("leave `port` out, and ship takes a free one"),
+        PlaceError::OtherUser { .. } | PlaceError::OtherDatabase { .. } => failure
+            .hint("the site needs its own: take another name, `app: …` in ship.yml")
+            .hint("docs/from-a-server.md says how the data of a site that runs there moves"),
+        PlaceError::OtherEnvironment { app, is, .. } => failure
+            .hint(format!("two environments on one server need two names: `app: {app}-…` in one of them"))
+            .hint(format!(
+                "if {is} was only renamed: `ship ssh -- sudo rm /etc/ship/{app}/environment`, and `ship up` again"
+            )),
+    }
+}
+
 fn release_failure(error: ReleaseError) -> Failure {
     match error {
         ReleaseError::Template(error) => template_failure(&error),
@@ -294,8 +491,15 @@ fn release_failure(error: ReleaseError) -> Failure {
             Failure::input(format!("{noun} {} {verb} not set on the server", names.join(", ")))
                 .hint(format!("ship config set {}", set.join(" ")))
         }
+        ReleaseError::MissingFiles(names) => {
+            let verb = if names.len() == 1 { "is" } else { "are" };
+            Failure::input(format!("{} {verb} neither on this computer nor on the server", names.join(", ")))
+                .hint("`files` of ship.yml names them: put them where it says and run `ship up` once")
+        }
+        ReleaseError::MissingVariables { needs, exampled } => missing_variables(&needs, &exampled),
         error @ ReleaseError::Python { .. } => Failure::input(error.to_string())
-            .hint("ask for the version that the server has, or take an image that has the one you want"),
+            .hint(format!("uv brings {} where the server has another", release::python::managed_range()))
+            .hint("`python:` in ship.yml asks for another than the project's files; packages pinned for an older one may need newer pins"),
         error @ ReleaseError::NoSpace { .. } => {
             Failure::failed(error.to_string()).hint("nothing was changed").hint(FULL_HINT)
         }
@@ -305,11 +509,37 @@ fn release_failure(error: ReleaseError) -> Failure {
     }
 }
 
+/// Variables that the settings need, each with its place, and the command that sets them.
+fn missing_variables(needs: &[Need], exampled: &[(String, String)]) -> Failure {
+    let names: Vec<&str> = needs.iter().map(|need| need.name.as_str()).collect();
+    let verb = if names.len() == 1 { "is" } else { "are" };
+    let places: Vec<String> = needs
+        .iter()
+        .map(|need| format!("{}:{}: the settings need {}", need.path, need.line, need.name))
+        .collect();
+    let set: Vec<String> = names.iter().map(|name| format!("{name}=…")).collect();
+    let failure = Failure::input(format!("{} {verb} not set", names.join(", ")))
+        .detail(places.join("\n"))
+        .hint(format!("ship config set {}", set.join(" ")))
+        .hint("what is no secret may stand in ship.yml: `env: {NAME: value}`");
+    match exampled {
+        [] => failure,
+        [(_, file), ..] => {
+            let more: Vec<&str> = exampled.iter().map(|(name, _)| name.as_str()).take(12).collect();
+            failure.hint(format!("{file} also has {}", more.join(", ")))
+        }
+    }
+}
+
 /// One probe over the connection.
 pub async fn probe(session: &Session, asks: &BTreeSet<Ask>) -> Result<Facts, Failure> {
-    let script = facts::probe_script(asks);
-    let output = session.exec(&script, Bytes::new()).await?;
-    let text = output.stdout_text();
+    let script = facts::packing(&facts::probe_script(asks));
+    learned(asks, &session.exec(&script, Bytes::new()).await?)
+}
+
+/// What a probe's answer says.
+fn learned(asks: &BTreeSet<Ask>, output: &Output) -> Result<Facts, Failure> {
+    let text = facts::unpacked(&output.stdout);
     facts::parse(asks, &text).map_err(|error| Failure::failed(error.to_string()).detail(output.stderr_text()))
 }
 
@@ -336,7 +566,8 @@ pub async fn preview(
 
 /// What an apply came to.
 enum Applied {
-    Done,
+    /// Every step succeeded; `seen` is what the look at the outcome saw, if one was asked for and came through.
+    Done { seen: Option<Box<Facts>> },
     /// Django answered otherwise than planned: plan again.
     Answered,
     /// Someone else applied in between: plan again.
@@ -358,14 +589,29 @@ pub async fn up(
     let mut confirmed = agreed.is_some();
     let mut shown = agreed;
     let mut outcome = Outcome::default();
-    // A first deploy has two rounds, a redeploy one; more means that something never settles.
-    for _ in 0..5 {
+    let mut tried = BTreeSet::new();
+    // A first deploy has two rounds, one more with its certificate, a redeploy one; more means that something never
+    // settles.
+    for _ in 0..6 {
         ui.working("looking at the server");
-        let facts = settled(session, &asks, desired.config(), wait, ui).await?;
-        let planned = desired.plan(&facts)?;
+        // What the plan takes follows in the same session.
+        let talk = Talk::begin(session, &facts::packing(&facts::probe_script(&asks)));
+        let (output, talk) = talk.answer().await?;
+        let mut facts = learned(&asks, &output)?;
+        let mut talk = talk;
+        if facts.app.applying.is_some() {
+            hang_up(talk.take()).await;
+            facts = settled(session, &asks, desired.config(), wait, ui).await?;
+        }
+        let planned = desired.plan_without(&facts, &tried)?;
         if planned.plan.is_empty() {
+            hang_up(talk).await;
             outcome.live = facts.app.current;
+            outcome.tls = planned.tls;
             return Ok(outcome);
+        }
+        if facts.app.current.is_none() {
+            tell_what_is_left_out(desired, &facts, ui);
         }
         match shown.take() {
             Some(shown) => ui.plan_rest(&planned.plan, shown),
@@ -377,21 +623,47 @@ pub async fn up(
         }
         confirmed = true;
         outcome.changes += planned.plan.changes.len();
-        match apply(session, desired, &facts, &planned, project, ui).await? {
-            Applied::Done => {}
-            Applied::Answered => continue,
-            Applied::Overtaken => {
-                // Somebody else's deploy makes another plan of it, which nobody has seen yet.
-                confirmed = false;
-                continue;
+        // A release changes nothing but itself.
+        let look = if only_release { facts::of_release(&asks) } else { asks.clone() };
+        let seen =
+            match apply(Route { session, talk, look: Some(&look) }, desired, &facts, &planned, project, ui)
+                .await?
+            {
+                Applied::Done { seen } => seen,
+                Applied::Answered => {
+                    ui.note("Django's settings are other than their text let foresee: the plan is made anew");
+                    continue;
+                }
+                Applied::Overtaken => {
+                    // Somebody else's deploy makes another plan of it, which nobody has seen yet.
+                    confirmed = false;
+                    continue;
+                }
+            };
+        let of_authority = |plan: &Plan| -> BTreeSet<ResourceId> {
+            let ids = plan.changes.iter().map(|change| &change.id).filter(|id| id.kind == tls::KIND);
+            ids.cloned().collect()
+        };
+        let asked = of_authority(&planned.plan);
+        let again = !asked.is_empty();
+        tried.extend(asked);
+        let after = match seen {
+            Some(seen) if only_release => facts.after_release(*seen),
+            Some(seen) => *seen,
+            None => {
+                ui.working("verifying");
+                probe(session, &asks).await?
             }
-        }
-        ui.working("verifying");
-        let after = probe(session, &asks).await?;
-        let left = desired.plan(&after)?;
+        };
+        let left = desired.plan_without(&after, &tried)?;
         outcome.live = after.app.current;
         if left.plan.is_empty() {
+            outcome.tls = left.tls;
             return Ok(outcome);
+        }
+        // What follows from a certificate is planned once it is there.
+        if again || !of_authority(&left.plan).is_empty() {
+            continue;
         }
         return Err(Failure::failed("the server still differs after everything was applied")
             .detail(left.plan.to_text(true))
@@ -401,6 +673,23 @@ pub async fn up(
         .hint("does another deploy run all the time?"))
 }
 
+/// Says with a first deploy what this server can't have.
+pub fn tell_what_is_left_out(desired: &Desired, facts: &Facts, ui: &Ui) {
+    let left = release::protection::left_out(&desired.config, &facts.host);
+    if !left.is_empty() {
+        ui.note(&format!("left out on this server: {}", left.join(", ")));
+    }
+}
+
+/// What became of a change of config.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reconfigured {
+    /// It is live as this release.
+    Live(u32),
+    /// Django answers otherwise with it: it takes a whole deploy.
+    Answered,
+}
+
 /// Restarts the live release with the environment as it is now, as a release of its own.
 pub async fn restart_with_config(
     session: &Session,
@@ -408,28 +697,27 @@ pub async fn restart_with_config(
     project: &Path,
     what: &str,
     ui: &Ui,
-) -> Result<Option<u32>, Failure> {
+) -> Result<Reconfigured, Failure> {
     let asks = release::asks(&desired.config, &desired.source.tree).into_iter().collect();
     for _ in 0..3 {
         let facts = settled(session, &asks, &desired.config, true, ui).await?;
-        let vars = desired.vars(&Layout::usual());
+        let placed = desired.placed(&facts)?;
+        let desired = placed.as_ref().unwrap_or(desired);
+        let vars = desired.vars(&Layout::usual(), &tls::State::default(), None);
         let context = Context {
             config: &desired.config,
             source: &desired.source,
             templates: &desired.templates,
             vars: &vars,
+            https: false,
+            https_soon: false,
         };
         let changes = release::config_change(&context, &facts, what).map_err(release_failure)?;
-        let planned = Planned { plan: Plan { changes }, release: None };
-        match apply(session, desired, &facts, &planned, project, ui).await? {
-            Applied::Done => return Ok(Some(facts.app.next_number())),
+        let planned = Planned { plan: Plan { changes }, release: None, tls: tls::State::default() };
+        match apply(Route::plain(session), desired, &facts, &planned, project, ui).await? {
+            Applied::Done { .. } => return Ok(Reconfigured::Live(facts.app.next_number())),
             Applied::Overtaken => {}
-            Applied::Answered => {
-                return Err(Failure::failed(
-                    "Django answers otherwise with this config than the live release did",
-                )
-                .hint("`ship up` puts it live together with what depends on it"));
-            }
+            Applied::Answered => return Ok(Reconfigured::Answered),
         }
     }
     Err(Failure::failed("other deploys come in between all the time").hint("try again when they are done"))
@@ -447,6 +735,8 @@ pub struct Outcome {
     pub changes: usize,
     /// The release that is live.
     pub live: Option<u32>,
+    /// How it is with HTTPS.
+    pub tls: tls::State,
 }
 
 impl Outcome {
@@ -483,14 +773,38 @@ async fn settled(
     }
 }
 
+/// Ends a talk that nothing follows in.
+async fn hang_up(talk: Option<Talk<'_>>) {
+    if let Some(talk) = talk {
+        talk.hang_up().await;
+    }
+}
+
+/// How an apply gets to the server.
+struct Route<'a> {
+    session: &'a Session,
+    /// The talk in which the server told what the plan was made from.
+    talk: Option<Talk<'a>>,
+    /// What is asked for in the same session when every step has succeeded.
+    look: Option<&'a BTreeSet<Ask>>,
+}
+
+impl<'a> Route<'a> {
+    /// A session of its own, and no look at the outcome.
+    fn plain(session: &'a Session) -> Self {
+        Self { session, talk: None, look: None }
+    }
+}
+
 async fn apply(
-    session: &Session,
+    route: Route<'_>,
     desired: &Desired,
     facts: &Facts,
     planned: &Planned,
     project: &Path,
     ui: &Ui,
 ) -> Result<Applied, Failure> {
+    let Route { session, talk, look } = route;
     let bundle = bundle(&planned.plan);
     let packed = pack_bundle(&bundle, &desired.assets)?;
     let send = planned.release.as_ref().and_then(|release| release.upload.as_ref()).map(|delta| &delta.send);
@@ -498,6 +812,7 @@ async fn apply(
         Some(paths) => Some(crate::source::pack(project, &desired.source.tree, paths)?),
         None => None,
     };
+    let cant_read = |error| Failure::failed(format!("can't read the upload back: {error}"));
     let id = format!("{}-{}", jiff::Timestamp::now().as_millisecond(), std::process::id());
     let launch = Launch {
         app: desired.config.app.clone(),
@@ -506,31 +821,51 @@ async fn apply(
         who: desired.source.who.clone(),
         bundle_bytes: packed.len(),
         upload: upload.is_some(),
+        look: look.map(|asks| facts::packing(&facts::probe_script(asks))),
     };
     let script = launch_script(&launch);
-    let mut follower = Follower::new(ui);
+    let mut follower = Follower { looks: look.is_some(), ..Follower::new(ui) };
     let mut stderr = Vec::new();
     let streamed = {
+        let mut input;
+        let stdin = match &upload {
+            Some(file) => {
+                let mut opened = file.reopen().map_err(cant_read)?;
+                if opened.metadata().map_err(cant_read)?.len() <= AT_ONCE {
+                    let mut all = packed;
+                    std::io::Read::read_to_end(&mut opened, &mut all).map_err(cant_read)?;
+                    Stdin::Bytes(all.into())
+                } else {
+                    input = std::io::Cursor::new(packed).chain(tokio::fs::File::from_std(opened));
+                    Stdin::Stream(&mut input)
+                }
+            }
+            None => Stdin::Bytes(Bytes::from(packed)),
+        };
+        let door = Arc::clone(&follower.door);
         let mut on_output = |stream: Stream, piece: &[u8]| {
             if stream == Stream::Err {
                 stderr.extend_from_slice(piece);
             }
             follower.take(stream, piece)
         };
-        let mut input;
-        let stdin = match &upload {
-            Some(file) => {
-                let opened = file
-                    .reopen()
-                    .map_err(|error| Failure::failed(format!("can't read the upload back: {error}")))?;
-                input = std::io::Cursor::new(packed).chain(tokio::fs::File::from_std(opened));
-                Stdin::Stream(&mut input)
+        let work = async {
+            match talk {
+                Some(talk) => talk.go_on(&script, stdin, &mut on_output).await,
+                None => session.stream(Exec::as_root(&script).stdin(stdin), &mut on_output).await,
             }
-            None => Stdin::Bytes(Bytes::from(packed)),
         };
-        let work = session.stream(Exec::as_root(&script).stdin(stdin), &mut on_output);
+        let work = login::answering(session, &launch.app, &door, work);
         let stop = stop_script(&launch.app, &id);
         interruptible(work, session.exec(&stop, Bytes::new()), ui).await
+    };
+    let streamed = match streamed {
+        Watched::Ended { work: Err(error), asked } if follower.is_guarded(&planned.plan) => {
+            ui.idle();
+            let work = login::wait(session, &launch, &mut follower, error, ui).await;
+            Watched::Ended { work, asked }
+        }
+        other @ (Watched::Ended { .. } | Watched::Left { .. }) => other,
     };
     ui.idle();
     let (streamed, asked) = match streamed {
@@ -540,7 +875,11 @@ async fn apply(
     match (follower.end.take(), streamed) {
         (Some(End::Stopped), _) => Err(halted(&follower, &planned.plan)),
         (Some(end), _) => match ended(end, &follower, planned, facts.app.current)? {
-            Applied::Done => Ok(Applied::Done),
+            Applied::Done { .. } => {
+                let seen = look.zip(follower.reader.look());
+                let seen = seen.and_then(|(asks, packed)| facts::parse(asks, &facts::unpacked(packed)).ok());
+                Ok(Applied::Done { seen: seen.map(Box::new) })
+            }
             // The next round would be a step that the user does not want.
             Applied::Answered | Applied::Overtaken if asked => Err(halted(&follower, &planned.plan)),
             again @ (Applied::Answered | Applied::Overtaken) => Ok(again),
@@ -653,21 +992,35 @@ fn ended(
     live: Option<u32>,
 ) -> Result<Applied, Failure> {
     match end {
-        End::Code(0) => Ok(Applied::Done),
+        End::Code(0) => Ok(Applied::Done { seen: None }),
         End::Code(code) if code == release::ANSWER_DIFFERS && follower.answer_differs => {
             Ok(Applied::Answered)
         }
+        End::Code(release::NEEDS_INPUT) => {
+            let why = follower.said_why().unwrap_or_else(|| "the settings lack something".into());
+            Err(follower.said(HINT).fold(Failure::input(why), Failure::hint))
+        }
         End::Busy | End::Stale | End::Stopped => Ok(Applied::Overtaken),
+        End::Code(guard::TAKEN_BACK) => Err(login::taken_back(follower, planned)),
         End::Code(code) => {
             let of_release = follower
                 .step()
                 .and_then(|index| planned.plan.changes.get(index))
                 .is_some_and(|change| change.id.kind == "release");
-            let why =
-                follower.said_why().map_or_else(|| format!(" (exit {code})"), |cause| format!(": {cause}"));
+            let of_database = follower
+                .step()
+                .and_then(|index| planned.plan.changes.get(index))
+                .filter(|change| change.id.kind == "database")
+                .map(|change| change.id.name == release::database::SWAPS);
+            let cause = follower.said_why();
+            let import = cause.as_deref().and_then(builds::import_hint);
+            let why = cause.map_or_else(|| format!(" (exit {code})"), |cause| format!(": {cause}"));
             let failure =
                 Failure::failed(format!("`{}` failed{why}", follower.current())).detail(follower.tail());
+            let failure = import.into_iter().fold(failure, Failure::hint);
             let failure = follower.said(HINT).fold(failure, Failure::hint);
+            let built = builds::explain(&follower.lines).into_iter().flat_map(|failure| failure.hints);
+            let failure = built.fold(failure, Failure::hint);
             let switched = follower.step().and_then(|index| planned.plan.changes.get(..index));
             let switched =
                 switched.into_iter().flatten().any(|change| change.id.name.starts_with("switch to"));
@@ -677,6 +1030,12 @@ fn ended(
                     "the site is as it was: v{live} serves; mend the cause and run `ship up` again"
                 )),
                 (true, None) => failure.hint("mend the cause and run `ship up` again"),
+                (false, _) if of_database == Some(true) => {
+                    failure.hint("`ship status` shows what runs, `ship db backups` the dump of before")
+                }
+                (false, _) if of_database.is_some() => {
+                    failure.hint("the site and its database are as they were")
+                }
                 (false, _) => {
                     failure.hint("`ship up` carries on from here; -v shows all that the steps print")
                 }
@@ -701,6 +1060,10 @@ struct Follower<'a> {
     began: bool,
     answer_differs: bool,
     end: Option<End>,
+    /// Whether a look at the outcome follows a success.
+    looks: bool,
+    /// The new login that the server may ask for.
+    door: Arc<login::Door>,
 }
 
 impl<'a> Follower<'a> {
@@ -713,6 +1076,8 @@ impl<'a> Follower<'a> {
             began: false,
             answer_differs: false,
             end: None,
+            looks: false,
+            door: Arc::default(),
         }
     }
 
@@ -723,6 +1088,11 @@ impl<'a> Follower<'a> {
     /// The index of the current step's change.
     fn step(&self) -> Option<usize> {
         self.current.as_ref()?.step.parse::<usize>().ok()?.checked_sub(1)
+    }
+
+    /// Whether the server may be about to take the current step back.
+    fn is_guarded(&self, plan: &Plan) -> bool {
+        self.step().and_then(|index| plan.changes.get(index)).is_some_and(guard::is_within)
     }
 
     /// The last lines of the current step.
@@ -740,7 +1110,9 @@ impl<'a> Follower<'a> {
 
     /// Why the current step failed: in its own words, or in those of the tool that it ran.
     fn said_why(&self) -> Option<String> {
-        self.said(CAUSE).last().map(str::to_string).or_else(|| cause(&self.lines))
+        let said = self.said(CAUSE).last().map(str::to_string);
+        said.or_else(|| builds::explain(&self.lines).map(|failure| failure.cause))
+            .or_else(|| cause(&self.lines))
     }
 
     fn take(&mut self, stream: Stream, piece: &[u8]) -> Flow {
@@ -756,9 +1128,10 @@ impl<'a> Follower<'a> {
                     self.lines.clear();
                 }
                 Event::Output(line) => {
-                    match (line.strip_prefix("ship: "), line.strip_prefix(NOTE)) {
+                    match (line.strip_prefix(ADVICE), line.strip_prefix(NOTE)) {
                         (Some(advice), _) => self.ui.warn(advice),
                         (_, Some(note)) => self.ui.note(note),
+                        (None, None) if line == guard::KNOCK => self.door.knocked.notify_one(),
                         (None, None) if is_for_the_message(&line) => {}
                         (None, None) => self.ui.step_output(&line),
                     }
@@ -769,14 +1142,18 @@ impl<'a> Follower<'a> {
                         Some(current) => (current.title.clone(), current.at_ms),
                         None => (step, at_ms),
                     };
-                    let again = code == release::ANSWER_DIFFERS && title.starts_with("ask Django");
+                    let again = code == release::ANSWER_DIFFERS
+                        && [ASKING, "preflight"].iter().any(|step| title.starts_with(step));
                     let took = Duration::from_millis(at_ms.saturating_sub(began));
                     self.ui.step_done(&title, took, code == 0 || again);
                     self.answer_differs = again;
                 }
                 Event::End(end) => {
                     self.end = Some(end);
-                    return Flow::Stop;
+                    if !self.looks || end != End::Code(0) {
+                        return Flow::Stop;
+                    }
+                    self.ui.working("verifying");
                 }
             }
         }
@@ -784,9 +1161,9 @@ impl<'a> Follower<'a> {
     }
 }
 
-/// Whether a line is no output, but part of the message that a failure ends with.
+/// Whether a line is no output, but was shown already, or is part of the message that a failure ends with.
 fn is_for_the_message(line: &str) -> bool {
-    [CAUSE, HINT, NOTE].iter().any(|beginning| line.starts_with(beginning))
+    [CAUSE, HINT, NOTE, ADVICE].iter().any(|beginning| line.starts_with(beginning))
 }
 
 /// The bundle as the archive that the server unpacks.
@@ -797,10 +1174,12 @@ fn pack_bundle(bundle: &Bundle, assets: &Assets) -> Result<Vec<u8>, Failure> {
         vec![("run".to_string(), runner.into_bytes()), ("order".to_string(), order(bundle).into_bytes())];
     let pending: String = bundle.units.iter().map(|unit| format!("{unit}\n")).collect();
     files.push(("pending".to_string(), pending.into_bytes()));
+    let why_not = assets.template("why-not.sh").map(|asset| asset.text.clone()).unwrap_or_default();
+    files.push(("why-not".to_string(), why_not.into_bytes()));
     files.extend(bundle.steps.iter().map(|step| (format!("steps/{}", step.id), step.script.text().into())));
     files.extend(bundle.data.iter().map(|(name, bytes)| (format!("data/{name}"), bytes.clone())));
     let mut archive =
-        tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+        tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best()));
     for (path, bytes) in files {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);

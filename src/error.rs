@@ -37,12 +37,14 @@ pub struct Failure {
     pub detail: Option<String>,
     /// What to try.
     pub hints: Vec<String>,
+    /// Whether it may go away by itself, as a broken line does.
+    pub may_pass: bool,
 }
 
 impl Failure {
     /// A failure with nothing but its message.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), detail: None, hints: Vec::new() }
+        Self { exit, message: message.into(), detail: None, hints: Vec::new(), may_pass: false }
     }
 
     /// The deploy failed.

@@ -2,11 +2,16 @@
 //!
 //! Invariant: what is shown is exactly what runs; there is no other path from a decision to the server.
 
+pub mod markdown;
+
 use std::fmt;
 
 use serde::Serialize;
 
 use crate::shell::Script;
+
+/// Lines of a new file that a plan shows on a terminal.
+const SHOWN: usize = 4;
 
 /// Names one resource: its kind and what the server calls it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -126,12 +131,14 @@ pub struct Change {
     pub steps: Vec<Step>,
     /// Whether a mistake here could lock the user out of the server.
     pub may_lock_out: bool,
+    /// What may be done of it beside the installation of packages; if that fails, nothing is lost.
+    pub early: Option<Script>,
 }
 
 impl Change {
     /// A change without a diff.
     pub fn new(id: ResourceId, action: Action, why: impl Into<String>, steps: Vec<Step>) -> Self {
-        Self { id, action, why: why.into(), diff: None, steps, may_lock_out: false }
+        Self { id, action, why: why.into(), diff: None, steps, may_lock_out: false, early: None }
     }
 
     /// A change that runs one script.
@@ -177,6 +184,23 @@ impl Plan {
     pub fn without(&self, other: &Plan) -> Plan {
         let foreseen = |change: &&Change| !other.changes.iter().any(|known| known.id == change.id);
         Plan { changes: self.changes.iter().filter(foreseen).cloned().collect() }
+    }
+
+    /// The same with no more than the beginning of what new files hold.
+    pub fn shortened(&self) -> Plan {
+        let short = |change: &Change| {
+            let lines: Vec<&str> = change.diff.as_deref().unwrap_or_default().lines().collect();
+            let mut short = change.clone();
+            // One line more instead of two that are left out would be no gain.
+            if let (Some(kept), true) = (lines.get(..SHOWN), lines.len() > SHOWN + 2)
+                && change.action == Action::Create
+            {
+                let left = lines.len() - SHOWN;
+                short.diff = Some(format!("{}\n… {left} more lines, with -v\n", kept.join("\n")));
+            }
+            short
+        };
+        Plan { changes: self.changes.iter().map(short).collect() }
     }
 
     /// `3 to create, 1 to restart`.
@@ -232,7 +256,11 @@ impl Plan {
             }
             lines.push(Line { text: change_line(first), kind: LineKind::Change(first.action) });
             for line in first.diff.as_deref().filter(|_| diffs).unwrap_or_default().lines() {
-                lines.push(Line { text: format!("      {line}"), kind: LineKind::Diff });
+                // Only lists and files have signs; what is said of a release's steps is prose.
+                let sign = line.starts_with(['+', '-', '~', '@']);
+                let prose = first.id.kind == "release" && !sign;
+                let kind = if prose { LineKind::Remark } else { LineKind::Diff };
+                lines.push(Line { text: format!("      {line}"), kind });
             }
             rest = after;
         }
@@ -274,6 +302,8 @@ pub enum LineKind {
     Change(Action),
     /// Part of a diff, after six spaces.
     Diff,
+    /// What is said of a step, after six spaces.
+    Remark,
 }
 
 /// `  + file /etc/nginx/…    why`.
@@ -322,6 +352,32 @@ mod tests {
         ");
         assert_eq!(plan.summary(), "1 to create, 1 to update, 1 to reload");
         assert_eq!(Plan::default().summary(), "nothing to change");
+    }
+
+    #[test]
+    fn of_new_files_the_beginning_is_shown() {
+        let lines: String = (1..=9).map(|number| format!("+line {number}\n")).collect();
+        let file = |action| {
+            Change::new(ResourceId::new("file", "/etc/a"), action, "", vec![]).with_diff(lines.clone())
+        };
+        let plan = Plan { changes: vec![file(Action::Create), file(Action::Update)] };
+        let diffs: Vec<Option<String>> =
+            plan.shortened().changes.into_iter().map(|change| change.diff).collect();
+        let begins = "+line 1\n+line 2\n+line 3\n+line 4\n… 5 more lines, with -v\n";
+        // What is there already is shown with every difference.
+        assert_eq!(diffs, [Some(begins.to_owned()), Some(lines)]);
+    }
+
+    #[test]
+    fn what_is_said_of_a_release_is_no_diff() {
+        let step = Change::new(ResourceId::new("release", "migrate the database"), Action::Run, "", vec![])
+            .with_diff(
+                "migration books.0002, can be reversed\n  - Add field author to book\n~ books/models.py\n",
+            );
+        let kinds: Vec<LineKind> =
+            Plan { changes: vec![step] }.lines(true).into_iter().map(|line| line.kind).collect();
+        let [_, migration, operation, file] = kinds.as_slice() else { panic!("{kinds:?}") };
+        assert_eq!([migration, operation, file], [&LineKind::Remark, &LineKind::Remark, &LineKind::Diff]);
     }
 
     #[test]

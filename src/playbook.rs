@@ -14,12 +14,14 @@ use minijinja::{Environment, UndefinedBehavior, Value};
 use serde::Deserialize;
 
 use crate::config::ConfigError;
-use crate::facts::host::Host;
+use crate::facts::host::{Capability, Host};
 use crate::resources::Resource;
 use crate::resources::command::{Command, Done};
 use crate::resources::file::{Absent, Access, Content, Directory, File, Link};
+use crate::resources::mysql;
 use crate::resources::package::Package;
 use crate::resources::postgres::{Database, Role};
+use crate::resources::qualified::Qualified;
 use crate::resources::unit::Unit;
 use crate::resources::user::{Group, User};
 use crate::shell::{self, Script};
@@ -227,6 +229,8 @@ struct Item {
     unit: Option<String>,
     postgres_role: Option<String>,
     postgres_database: Option<String>,
+    mysql_user: Option<String>,
+    mysql_database: Option<String>,
     command: Option<String>,
 
     template: Option<String>,
@@ -243,9 +247,14 @@ struct Item {
     running: Option<bool>,
     restart_on: Vec<String>,
     reload_on: Vec<String>,
+    reload_signal: Option<String>,
+    /// Succeeds as soon as a unit that was started can be used, where systemd hears of it much later.
+    ready: Option<String>,
     check: Option<String>,
     password_file: Option<String>,
     run: Option<String>,
+    /// What may be done of a command beside the installation of packages.
+    early: Option<String>,
     creates: Option<String>,
     unless: Option<String>,
     when: Option<String>,
@@ -253,6 +262,10 @@ struct Item {
     /// Repeats the item for each value of a list, as `item`.
     each: Option<String>,
     brought_by: Option<String>,
+    /// What the server must be able to do: firewall, swap, time or kernel.
+    needs: Option<String>,
+    /// Whether a mistake here could lock the user out: the server takes it back unless a new login gets through.
+    guarded: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -286,7 +299,16 @@ pub fn resources(
                 continue;
             }
             let reader = Reader { origin, number, templates, vars: &Arc::new(vars) };
+            let first = resources.len();
             reader.read(item, &mut resources)?;
+            let needs = item.needs.as_deref().map(|name| reader.capability(name)).transpose()?;
+            if needs.is_some() || item.guarded {
+                let plain = resources.split_off(first);
+                let qualify = |inner| -> Box<dyn Resource> {
+                    Box::new(Qualified { inner, needs, guarded: item.guarded })
+                };
+                resources.extend(plain.into_iter().map(qualify));
+            }
         }
     }
     Ok(resources)
@@ -351,6 +373,13 @@ impl Reader<'_> {
         Ok(path)
     }
 
+    fn capability(&self, name: &str) -> Result<Capability, PlaybookError> {
+        Capability::ALL.into_iter().find(|one| one.name() == name).ok_or_else(|| {
+            let all = Capability::ALL.map(Capability::name).join(", ");
+            self.bad(format!("`needs: {name}` is none of {all}"))
+        })
+    }
+
     fn script(&self, text: &str) -> Result<Script, PlaybookError> {
         Ok(Script::from_text(self.text(text)?))
     }
@@ -367,6 +396,14 @@ impl Reader<'_> {
             None => "root".into(),
         };
         Ok(Access { owner, group, mode })
+    }
+
+    fn password_file(&self, item: &Item, kind: &str) -> Result<String, PlaybookError> {
+        match &item.password_file {
+            Some(file) => self.path(file),
+            None if item.state == State::Absent => Ok(String::new()),
+            None => Err(self.bad(format!("a {kind} needs `password_file`"))),
+        }
     }
 
     fn read(&self, item: &Item, out: &mut Vec<Box<dyn Resource>>) -> Result<(), PlaybookError> {
@@ -418,20 +455,24 @@ impl Reader<'_> {
                 running: item.running,
                 restart_on: prefixes(&item.restart_on)?,
                 reload_on: prefixes(&item.reload_on)?,
+                reload_signal: item.reload_signal.as_ref().map(|text| self.text(text)).transpose()?,
+                ready: item.ready.as_ref().map(|text| self.script(text)).transpose()?,
                 check: item.check.as_ref().map(|text| self.script(text)).transpose()?,
             }));
         } else if let Some(name) = &item.postgres_role {
-            let file = item.password_file.as_ref();
-            let password_file = match (file, present) {
-                (Some(file), _) => self.path(file)?,
-                (None, false) => String::new(),
-                (None, true) => return Err(self.bad("a postgres_role needs `password_file`")),
-            };
+            let password_file = self.password_file(item, "postgres_role")?;
             out.push(Box::new(Role { name: self.text(name)?, present, password_file }));
         } else if let Some(name) = &item.postgres_database {
             let name = self.text(name)?;
             let owner = self.optional(item.owner.as_ref(), &name)?;
             out.push(Box::new(Database { name, present, owner }));
+        } else if let Some(name) = &item.mysql_user {
+            let password_file = self.password_file(item, "mysql_user")?;
+            out.push(Box::new(mysql::Account { name: self.text(name)?, present, password_file }));
+        } else if let Some(name) = &item.mysql_database {
+            let name = self.text(name)?;
+            let owner = self.optional(item.owner.as_ref(), &name)?;
+            out.push(Box::new(mysql::Database { name, present, owner }));
         } else if let Some(name) = &item.command {
             let Some(run) = &item.run else { return Err(self.bad("a command needs `run`")) };
             let done = match (&item.creates, &item.unless) {
@@ -443,7 +484,8 @@ impl Reader<'_> {
                     );
                 }
             };
-            out.push(Box::new(Command { name: self.text(name)?, run: self.script(run)?, done, why }));
+            let early = item.early.as_ref().map(|early| self.script(early)).transpose()?;
+            out.push(Box::new(Command { name: self.text(name)?, run: self.script(run)?, early, done, why }));
         } else if let Some(name) = &item.group {
             out.push(Box::new(Group { name: self.text(name)?, present }));
         } else {
@@ -454,7 +496,7 @@ impl Reader<'_> {
 }
 
 /// The keys that say what an item is.
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 13] = [
     "package",
     "file",
     "directory",
@@ -465,5 +507,7 @@ const KINDS: [&str; 11] = [
     "unit",
     "postgres_role",
     "postgres_database",
+    "mysql_user",
+    "mysql_database",
     "command",
 ];

@@ -3,20 +3,30 @@
 //! Invariant: nothing here touches a disk or runs Python. What the files don't say plainly stays
 //! `None`, and a choice between several answers is the user's.
 
+mod bounds;
+pub mod dependencies;
+pub mod engines;
+pub mod libraries;
+pub mod node;
 mod python;
+mod server;
+pub mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-pub(crate) use python::is_dotted;
+pub use bounds::Bounds;
+pub use dependencies::{Dependencies, Packages};
+pub use node::Node;
 pub use python::{Version, parse_version};
+pub(crate) use python::{is_dotted, normalized};
+pub use server::AppJson;
 
 use crate::error::Failure;
+use crate::human::count;
 use crate::nearest::nearest;
-
-/// Requirements files that are looked for in a folder, the best first.
-const REQUIREMENTS: [&str; 4] =
-    ["requirements.txt", "requirements/production.txt", "requirements/prod.txt", "requirements/base.txt"];
+use crate::process::services::Signs;
+use crate::process::{command, release_line};
 
 type Reader<'a> = Box<dyn Fn(&str) -> Option<String> + 'a>;
 
@@ -82,6 +92,10 @@ pub struct Root {
     pub settings_modules: BTreeMap<String, Option<String>>,
     /// Every module called `wsgi` below the folder.
     pub wsgi_modules: Vec<String>,
+    /// The files that say which packages it needs.
+    pub dependencies: Option<Dependencies>,
+    /// The command that writes such a file, when there is none but what it could be written from.
+    pub export: Option<Found>,
 }
 
 /// Something worth telling the user.
@@ -98,20 +112,22 @@ pub struct Finding {
 pub struct Project {
     /// Every folder with Django's `manage.py`, the shallowest first.
     pub roots: Vec<Root>,
-    /// Requirements files to install, relative to the project; empty when there is none.
-    pub requirements: Vec<String>,
-    /// How to write a requirements file from what else pins the dependencies, when there is none.
-    pub export: Option<Found>,
-    /// The Python asked for by `runtime.txt`, `.python-version` or `requires-python = "==…"`.
+    /// The Python asked for by `runtime.txt`, `.python-version` or `Pipfile`.
     pub python: Option<Found>,
-    /// The lowest Python that `pyproject.toml` allows; a bound, not a wish.
-    pub python_at_least: Option<Found>,
-    /// Names of the required distributions, lower-cased and with dashes, `-r` followed.
+    /// The Pythons that `pyproject.toml` or `setup.py` allow, and the file that says it; bounds, not a wish.
+    pub python_bounds: Option<(Bounds, String)>,
+    /// Names of the required distributions, lower-cased and with dashes.
     pub packages: BTreeSet<String>,
-    /// Whether the requirements hold gunicorn.
-    pub has_gunicorn: bool,
     /// The `Procfile`'s lines by name.
     pub procfile: BTreeMap<String, String>,
+    /// Whether settings or models name `django.contrib.gis`.
+    pub geodjango: bool,
+    /// The front end that node builds.
+    pub node: Option<Node>,
+    /// Heroku's `app.json`.
+    pub app_json: Option<AppJson>,
+    /// What says of services, task queues and ASGI.
+    pub signs: Signs,
     /// What the user should know.
     pub findings: Vec<Finding>,
     folder: String,
@@ -162,9 +178,15 @@ pub fn detect(tree: &Tree<'_>) -> Project {
         ..Project::default()
     };
     project.find_roots(tree);
-    project.find_requirements(tree);
+    project.find_dependencies(tree);
     project.find_python(tree);
+    project.find_libraries(tree);
+    if let Some(why) = project.signs.engines.mysql(&project.packages) {
+        project.note(why, "the site gets MariaDB, unless `database:` says otherwise");
+    }
     project.find_procfile(tree);
+    project.find_app_json(tree);
+    project.find_node(tree);
     project
 }
 
@@ -179,11 +201,11 @@ impl Project {
         self.files.iter().map(String::as_str)
     }
 
-    /// Procfile lines that are neither the site itself nor a release step: candidates for workers.
+    /// Procfile lines that are neither the site itself nor a release step: processes beside the site.
     pub fn worker_candidates(&self) -> impl Iterator<Item = (&str, &str)> {
         self.procfile
             .iter()
-            .map(|(name, command)| (name.as_str(), command.as_str()))
+            .map(|(name, line)| (name.as_str(), command::without_runner(line)))
             .filter(|(name, _)| !matches!(*name, "web" | "release"))
     }
 
@@ -207,9 +229,9 @@ impl Project {
 
     fn no_manage(&self) -> ProjectError {
         let error = ProjectError::new(format!(
-            "no manage.py of a Django project in {} or below it ({} files searched)",
+            "no manage.py of a Django project in {} or below it ({} searched)",
             self.folder,
-            self.files.len()
+            count(self.files.len(), "file")
         ));
         let error = match self.other_manage.first() {
             Some(path) => error.hint(format!("{path} does not mention Django")),
@@ -293,12 +315,6 @@ impl Project {
         }
     }
 
-    /// The requirements files for a root: its own first, then those at the top of the project.
-    pub fn requirements_for(&self, root: &Root) -> Vec<String> {
-        let own = REQUIREMENTS.iter().map(|name| under(&root.dir, name)).find(|path| self.has_file(path));
-        own.map_or_else(|| self.requirements.clone(), |path| vec![path])
-    }
-
     fn note(&mut self, what: impl Into<String>, why: impl Into<String>) {
         self.findings.push(Finding { what: what.into(), why: why.into() });
     }
@@ -350,7 +366,13 @@ impl Project {
         let mut wsgi_modules = Vec::new();
         let mut wsgi_settings: Vec<Found> = Vec::new();
         for path in python {
-            let Some(module) = python::module_of(below(dir, path)) else { continue };
+            let module = python::module_of(below(dir, path));
+            if Signs::wants(path)
+                && let Some(text) = tree.text(path)
+            {
+                self.signs.read(path, module.as_deref(), &text);
+            }
+            let Some(module) = module else { continue };
             if python::is_settings(&module) {
                 let wsgi = tree.text(path).and_then(|text| python::assigned_text(&text, "WSGI_APPLICATION"));
                 settings_modules.insert(module, wsgi);
@@ -383,74 +405,110 @@ impl Project {
             (Some(manage), _) => Some(manage),
             (None, served) => served,
         };
-        Root { dir: dir.to_owned(), settings, settings_modules, wsgi_modules }
+        let settings = settings.map(|found| self.for_server(tree, dir, found, &settings_modules));
+        Root {
+            dir: dir.to_owned(),
+            settings,
+            settings_modules,
+            wsgi_modules,
+            dependencies: None,
+            export: None,
+        }
     }
 
-    fn find_requirements(&mut self, tree: &Tree<'_>) {
-        // With several roots it is not known yet which one counts; the top of the project does anyway.
-        let mut folders = Vec::new();
-        if let [only] = self.roots.as_slice() {
-            folders.push(only.dir.clone());
-        }
-        folders.push(".".to_owned());
-        let found = folders
-            .iter()
-            .flat_map(|folder| REQUIREMENTS.iter().map(move |name| under(folder, name)))
-            .find(|path| tree.has(path));
-        match found {
-            Some(path) => {
-                let mut seen = BTreeSet::new();
-                self.read_requirements(tree, &path, &mut seen);
-                self.requirements = vec![path];
+    /// The settings meant for a server, when the project's files name others.
+    fn for_server(
+        &mut self,
+        tree: &Tree<'_>,
+        dir: &str,
+        found: Found,
+        modules: &BTreeMap<String, Option<String>>,
+    ) -> Found {
+        let is_empty = |module: &str| {
+            let text = tree.text(&under(dir, &format!("{}/__init__.py", module.replace('.', "/"))));
+            text.is_some_and(|text| python::without_comments(&text).trim().is_empty())
+        };
+        let Some(value) = server::settings_for_server(&found.value, modules.keys(), is_empty) else {
+            return found;
+        };
+        self.note(
+            format!("settings are `{value}`, although {} names `{}`", found.origin, found.value),
+            "by their name they are meant for a server; `django: {settings: …}` overrides",
+        );
+        Found { value, origin: found.origin }
+    }
+
+    /// Makes one of several roots the one that comes first.
+    pub fn prefer(&mut self, dir: &str) {
+        self.roots.sort_by_key(|root| root.dir != dir);
+    }
+
+    fn find_dependencies(&mut self, tree: &Tree<'_>) {
+        let mut findings: Vec<Finding> = Vec::new();
+        for root in &mut self.roots {
+            let found = dependencies::search(tree, &root.dir);
+            root.dependencies = found.dependencies;
+            root.export = found.export;
+            for finding in found.findings {
+                if !findings.contains(&finding) {
+                    findings.push(finding);
+                }
             }
-            None => self.find_export(tree, &folders),
         }
-        self.has_gunicorn = self.packages.contains("gunicorn");
-    }
-
-    fn read_requirements(&mut self, tree: &Tree<'_>, path: &str, seen: &mut BTreeSet<String>) {
-        if !tree.has(path) || !seen.insert(path.to_owned()) {
-            return;
-        }
-        let Some(text) = tree.text(path) else {
-            self.note(
-                format!("{path} is not UTF-8 text"),
-                "PowerShell's `>` writes UTF-16, which pip on the server can't read: save the file as UTF-8",
-            );
+        self.findings.extend(findings);
+        let Some(dependencies) = self.roots.first().and_then(|root| root.dependencies.clone()) else {
             return;
         };
-        let requirements = python::requirements(&text);
-        self.packages.extend(requirements.packages);
-        let folder = path.rsplit_once('/').map_or(".", |(folder, _)| folder);
-        for include in requirements.includes {
-            self.read_requirements(tree, &join(folder, &include), seen);
+        let inputs = dependencies::inputs(&dependencies, |path| match tree.text(path) {
+            Some(text) => Ok(text),
+            None => Err(path.to_owned()),
+        });
+        match inputs.map(|inputs| Packages::read(&dependencies, inputs)) {
+            Ok(Ok(packages)) => self.packages = packages.names.into_keys().collect(),
+            Ok(Err(error)) => self.note(error.message, error.hints.join("; ")),
+            Err(path) if tree.has(&path) => self.note(
+                format!("{path} is not UTF-8 text"),
+                "PowerShell's `>` writes UTF-16, which pip on the server can't read: save the file as UTF-8",
+            ),
+            Err(path) => {
+                self.note(format!("there is no {path}"), format!("{} names it", dependencies.shown()))
+            }
         }
     }
 
-    fn find_export(&mut self, tree: &Tree<'_>, folders: &[String]) {
-        const OTHERS: [(&str, &str); 5] = [
-            ("uv.lock", "uv export --no-dev --format requirements-txt -o requirements.txt"),
-            ("poetry.lock", "poetry export --without-hashes -o requirements.txt"),
-            ("Pipfile.lock", "pipenv requirements > requirements.txt"),
-            ("Pipfile", "pipenv lock && pipenv requirements > requirements.txt"),
-            ("pyproject.toml", "uv pip compile pyproject.toml -o requirements.txt"),
-        ];
-        for (name, command) in OTHERS {
-            let Some(path) = folders.iter().map(|folder| under(folder, name)).find(|path| tree.has(path))
-            else {
-                continue;
-            };
-            self.note(
-                format!("dependencies are in {path}, and there is no requirements file"),
-                format!("this version installs from a requirements file: `{command}`"),
-            );
-            self.export = Some(Found { value: command.to_owned(), origin: path });
-            return;
+    fn find_libraries(&mut self, tree: &Tree<'_>) {
+        let names = |path: &&str| {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            name == "models.py" || path.contains("/models/") || path.contains("settings")
+        };
+        let python = tree.paths.iter().map(String::as_str).filter(|path| path.ends_with(".py"));
+        let said = python.filter(names).find(|path| {
+            tree.text(path).is_some_and(|text| python::without_comments(&text).contains(libraries::GEODJANGO))
+        });
+        if let Some(path) = said.map(str::to_owned) {
+            self.geodjango = true;
+            self.note(format!("{path} uses GeoDjango"), "its libraries GDAL, GEOS and PROJ are installed");
         }
-        self.note(
-            "no requirements file",
-            "the site's packages can't be installed without one: `pip freeze > requirements.txt` in its virtual environment",
-        );
+        let found = self.roots.first().and_then(|root| root.dependencies.as_ref());
+        let Some(Ok(packages)) = found.map(|found| {
+            let inputs = dependencies::inputs(found, |path| tree.text(path).ok_or(())).unwrap_or_default();
+            Packages::read(found, inputs)
+        }) else {
+            return;
+        };
+        let mut by_name: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (library, names) in libraries::needed(&packages, false, &[]) {
+            for name in names {
+                by_name.entry(name).or_default().push(library.clone());
+            }
+        }
+        for (name, libraries) in by_name {
+            let what = match name.as_str() {
+                "git" => "packages come from git".to_owned(),
+                name => format!("{name} needs what no wheel brings"),
+            };
+            self.note(what, format!("the server gets {}", libraries.join(", ")));
+        }
     }
 
     fn find_python(&mut self, tree: &Tree<'_>) {
@@ -473,14 +531,16 @@ impl Project {
                 ),
             }
         }
-        let Some((path, text)) = first_text(tree, &folders, "pyproject.toml") else { return };
-        let Some(wish) = python::requires_python(&text) else { return };
-        match wish {
-            python::RequiresPython::Exactly(version) if self.python.is_none() => {
-                self.python = Some(Found { value: version.to_string(), origin: path });
-            }
-            python::RequiresPython::Exactly(version) | python::RequiresPython::AtLeast(version) => {
-                self.python_at_least = Some(Found { value: version.to_string(), origin: path });
+        for (name, read) in python::SAYS_PYTHON {
+            let Some((path, text)) = first_text(tree, &folders, name) else { continue };
+            match read(&text) {
+                Some(python::Says::Wish(version)) if self.python.is_none() => {
+                    self.python = Some(Found { value: version.to_string(), origin: path });
+                }
+                Some(python::Says::Bounds(bounds)) if self.python_bounds.is_none() => {
+                    self.python_bounds = Some((bounds, path));
+                }
+                Some(python::Says::Wish(_) | python::Says::Bounds(_)) | None => {}
             }
         }
     }
@@ -504,12 +564,57 @@ impl Project {
                 ),
             }
         }
-        if let Some(release) = self.procfile.get("release").cloned()
-            && !matches!(release.as_str(), "python manage.py migrate" | "python manage.py migrate --noinput")
-        {
+        self.note_release(&path);
+    }
+
+    fn find_app_json(&mut self, tree: &Tree<'_>) {
+        let Some(found) =
+            tree.text("app.json").filter(|_| tree.has("app.json")).and_then(|text| server::app_json(&text))
+        else {
+            return;
+        };
+        let count = |(name, count): (&String, &u64)| format!("{count} {name}");
+        let formation: Vec<String> = found.formation.iter().map(count).collect();
+        if !formation.is_empty() {
             self.note(
-                format!("{path} has the release step `{release}`"),
-                "ship migrates and collects static files itself; anything else in it is not run",
+                format!("app.json asks for {}", formation.join(", ")),
+                "the site's workers are sized for the server; others are named under `processes`",
+            );
+        }
+        if let Some(command) = &found.postdeploy {
+            self.note(
+                format!("app.json runs `{command}` after the first deploy"),
+                "ship does not: `ship run` does, once the site is up",
+            );
+        }
+        if !found.secrets.is_empty() {
+            self.note(
+                format!("app.json wants {}", found.secrets.join(", ")),
+                "they are in `secrets`; `ship config set NAME=VALUE` sets each before the first `ship up`",
+            );
+        }
+        self.app_json = Some(found);
+    }
+
+    fn find_node(&mut self, tree: &Tree<'_>) {
+        let Some(found) = self.roots.first().and_then(|root| node::find(tree, &root.dir)) else { return };
+        let package = under(&found.folder, "package.json");
+        let locked =
+            if found.lock.is_some() { "" } else { "; without a lock file, versions may differ next time" };
+        self.note(
+            format!("{package} has a build script"),
+            format!(
+                "node builds the front end of each release on the server{locked}; `node: off` leaves it out"
+            ),
+        );
+        self.node = Some(found);
+    }
+
+    fn note_release(&mut self, path: &str) {
+        if let Some(rest) = self.procfile.get("release").and_then(|line| release_line::rest(line)) {
+            self.note(
+                format!("{path} has the release step `{rest}`"),
+                "it runs once for each release, after the migrations and before the release serves",
             );
         }
     }

@@ -3,31 +3,56 @@
 //! Invariant: pure. A step's work is done when its stamp says so; every step can run again after any
 //! interruption.
 
+pub mod backups;
+pub mod builds;
+pub mod database;
+pub mod extensions;
+mod frontend;
 pub mod gates;
+mod held;
 mod migrations;
+pub mod mysql;
 mod operations;
+pub mod overlay;
+pub mod place;
 pub mod preview;
+pub mod processes;
+pub mod protection;
+pub mod python;
+pub mod restart;
 pub mod rollback;
 mod space;
 mod steps;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod venv;
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Database, Worker};
+use crate::config::{Config, Worker};
 use crate::facts::app::{App, Build, Record};
 use crate::facts::{Ask, Facts};
+use crate::human::count;
 use crate::plan::{Action, Change, ResourceId};
 use crate::playbook::{TemplateError, Templates, Vars};
+use crate::process::serving::Server;
+use crate::project::Packages;
+use crate::project::settings::{Known, Need, Settings, Token};
 use crate::resources::file::sha256;
+use crate::resources::placed::{Placed, kept_as};
 use crate::shell::{Cmd, Script};
 use crate::tree::{Delta, Tree};
 
 use self::steps::Steps;
+pub use self::venv::extra_packages;
 
 /// A step exits with this code when Django's answer isn't the one that the plan was made with.
 pub const ANSWER_DIFFERS: i32 = 64;
+
+/// A step exits with this code when it needs what only the user can give, or ask otherwise for: the input is to change.
+pub const NEEDS_INPUT: i32 = 65;
 
 /// The file of the environment that comes from `ship.yml`.
 pub const PLAIN_ENV: &str = "10-plain.env";
@@ -56,6 +81,34 @@ impl Layout {
         }
     }
 
+    /// What Django will say of a project that it was not asked about yet: the usual, with the folders that the overlay
+    /// sets where the settings have none, and the URLs that the settings write down.
+    pub fn foretold(config: &Config, settings: &Settings) -> Self {
+        let mut layout = Self::usual();
+        let values = settings.values();
+        let url = |name: &str, otherwise: Option<String>| match values.of(name) {
+            Known::Is(tokens) => match tokens.as_slice() {
+                [Token::Text(text)] => local_url(text),
+                _ => otherwise,
+            },
+            Known::Computed => otherwise,
+            // Django's own, the empty text, is no path of its own on the site.
+            Known::Absent => None,
+        };
+        layout.static_url = url("STATIC_URL", layout.static_url);
+        for one in overlay::expected(config, settings, None, false) {
+            match one.switch.as_str() {
+                "static_root" => layout.static_root = Some(format!("/srv/{}/static", config.app)),
+                "media_root" => {
+                    layout.media_root = Some(format!("/srv/{}/shared/media", config.app));
+                    layout.media_url = url("MEDIA_URL", layout.media_url.take());
+                }
+                _ => {}
+            }
+        }
+        layout
+    }
+
     /// The folders of a release that the server replaces by shared ones.
     pub fn shared_folders(&self) -> Vec<String> {
         [&self.static_root, &self.media_root]
@@ -76,15 +129,25 @@ impl Layout {
     }
 }
 
+/// A URL of the settings as a path on this site, if it is one: Django puts a slash before what has none.
+fn local_url(text: &str) -> Option<String> {
+    let path = if text.starts_with('/') { text.to_owned() } else { format!("/{text}") };
+    (path != "/" && !text.contains("://") && !text.starts_with("//")).then_some(path)
+}
+
 /// What a release is made from.
 #[derive(Debug, Clone)]
 pub struct Source {
     /// The project's files.
     pub tree: Tree,
-    /// The requirements files with everything they include: path and content.
-    pub requirements: Vec<(String, String)>,
+    /// What is installed for it.
+    pub packages: Packages,
     /// The migrations of the project's own apps: path and content.
     pub migrations: Vec<(String, String)>,
+    /// The files that the settings are made from.
+    pub settings: Settings,
+    /// Secret files of `files:`, with their content as far as this computer has them.
+    pub files: Vec<Placed>,
     /// Abbreviated commit.
     pub commit: Option<String>,
     /// Branch.
@@ -93,6 +156,23 @@ pub struct Source {
     pub dirty: bool,
     /// `user@host`.
     pub who: String,
+}
+
+impl Source {
+    /// Of whoever needs none of the project's files.
+    pub fn without_code(who: String) -> Self {
+        Self {
+            tree: Tree::default(),
+            packages: Packages::default(),
+            migrations: Vec::new(),
+            settings: Settings::default(),
+            files: Vec::new(),
+            commit: None,
+            branch: None,
+            dirty: false,
+            who,
+        }
+    }
 }
 
 /// A release that is due.
@@ -113,6 +193,17 @@ pub enum ReleaseError {
     /// Secrets that ship.yml names and nobody set.
     #[error("secrets are not set: {}", .0.join(", "))]
     MissingSecrets(Vec<String>),
+    /// Files that are neither on this computer nor on the server.
+    #[error("files are missing: {}", .0.join(", "))]
+    MissingFiles(Vec<String>),
+    /// Variables that the settings can't be loaded without, and nobody set.
+    #[error("variables are not set: {}", .needs.iter().map(|need| need.name.as_str()).collect::<Vec<_>>().join(", "))]
+    MissingVariables {
+        /// What is missing and who reads it.
+        needs: Vec<Need>,
+        /// Further names from the project's example, with its file.
+        exampled: Vec<(String, String)>,
+    },
     /// The server has another Python.
     #[error("the project wants Python {wanted} ({origin}), and {os} has {has}")]
     Python {
@@ -153,21 +244,28 @@ pub struct Context<'a> {
     pub templates: &'a Templates,
     /// Variables of the templates.
     pub vars: &'a Vars,
+    /// Whether the site is served by HTTPS, so that Django should know.
+    pub https: bool,
+    /// Whether it will be when the release starts, as far as that can be told.
+    pub https_soon: bool,
 }
 
 /// What the release must know of the server.
 pub fn asks(config: &Config, tree: &Tree) -> Vec<Ask> {
     vec![
+        Ask::Host,
         Ask::App { app: config.app.clone(), tree: tree.digest().into() },
         Ask::Unit(format!("{}.socket", config.app)),
     ]
 }
 
-/// The layout that the plan is made with: Django's answer for the release being built, else for the live one.
-pub fn predicted_layout(app: &App, tree: &Tree) -> Layout {
-    let pending = pending(app, tree).and_then(|number| app.builds.get(&number));
+/// The layout that the plan is made with: Django's answer for the release being built, else for the live one, else
+/// what the settings' text makes likely.
+pub fn predicted_layout(app: &App, config: &Config, source: &Source) -> Layout {
+    let pending = pending(app, &source.tree).and_then(|number| app.builds.get(&number));
     let answers = [pending, app.live().map(|(_, build)| build)];
-    answers.into_iter().flatten().find_map(Layout::answered).unwrap_or_else(Layout::usual)
+    let answer = answers.into_iter().flatten().find_map(Layout::answered);
+    answer.unwrap_or_else(|| Layout::foretold(config, &source.settings))
 }
 
 /// An unfinished release with exactly these files.
@@ -190,8 +288,10 @@ pub fn plan(
     let Context { config, source, .. } = context;
     let app = &facts.app;
     check_secrets(config, app)?;
-    let python = python(config, facts)?;
-    let venv = venv_hash(config, source, &python);
+    check_variables(context, app)?;
+    check_files(source, app)?;
+    let python = python::choose(&config.python, &source.packages, &facts.host)?;
+    let venv = venv::hash(config, source, &python);
     let recipe = recipe(context, facts)?;
     let wanted_plain =
         sha256(context.templates.render("django/plain.env.j2", context.vars, None)?.as_bytes());
@@ -206,14 +306,18 @@ pub fn plan(
             if live.venv.as_deref() != Some(venv.as_str()) {
                 reasons.push("requirements changed".into());
             }
-            reasons.extend(config_reason(app, live, &wanted_plain));
+            reasons.extend(config_reason(app, live, &wanted_plain, &source.files));
+            if live.https != context.https {
+                let now = if context.https { "by HTTPS from now on" } else { "no more by HTTPS" };
+                reasons.push(format!("the site is served {now}, and Django must know"));
+            }
             if live.recipe.as_deref() != Some(recipe.as_str()) {
-                reasons.push("its units changed".into());
+                reasons.push("its units or its overlay changed".into());
             }
             if reasons.is_empty() {
                 let mut changes = repairs(config, facts, number, before);
                 if !app.releases.iter().any(|record| record.number == number) {
-                    let layout = predicted_layout(app, &source.tree);
+                    let layout = predicted_layout(app, config, source);
                     let record = code_record(source);
                     let steps =
                         Steps { context, app, number, venv: &venv, recipe: &recipe, layout: &layout, record };
@@ -225,7 +329,7 @@ pub fn plan(
         }
     }
 
-    let layout = predicted_layout(app, &source.tree);
+    let layout = predicted_layout(app, config, source);
     let pending = pending(app, &source.tree);
     let number = pending.unwrap_or_else(|| app.next_number());
     let upload = if pending.is_some() { None } else { Some(delta(app, source, &layout)) };
@@ -261,16 +365,19 @@ pub fn plan(
         record: code_record(source),
     };
     let mut changes = Vec::new();
+    // First of all: where it can't be had, nothing else is worth doing.
+    changes.extend(python.install(facts, config.python_mirror.as_deref()));
     if let Some(delta) = &upload {
         changes.push(steps.upload(delta, &reasons.join("; ")));
     }
     if !app.venvs.contains(&venv) {
         changes.push(steps.venv(&python));
     }
+    changes.extend(steps.frontend());
     let already = upload.is_none().then(|| reasons.join("; "));
     changes.push(steps.prepare(already.unwrap_or_default()));
     // Before anything that the old release would notice.
-    changes.push(steps.preflight());
+    changes.push(steps.preflight(true, before.is_empty()));
     let new = upload.as_ref().filter(|_| app.current.is_some());
     changes.extend(steps.migrations(&new.map(|delta| new_migrations(source, delta)).unwrap_or_default()));
     Ok((changes, Some(Release { number, upload })))
@@ -296,10 +403,10 @@ pub fn finish(
     release: &Release,
     before: &[Change],
 ) -> Result<Vec<Change>, ReleaseError> {
-    let python = python(context.config, facts)?;
-    let venv = venv_hash(context.config, context.source, &python);
+    let python = python::choose(&context.config.python, &context.source.packages, &facts.host)?;
+    let venv = venv::hash(context.config, context.source, &python);
     let recipe = recipe(context, facts)?;
-    let layout = predicted_layout(&facts.app, &context.source.tree);
+    let layout = predicted_layout(&facts.app, context.config, context.source);
     let steps = Steps {
         context,
         app: &facts.app,
@@ -313,6 +420,7 @@ pub fn finish(
     if layout.static_root.is_some() {
         changes.push(steps.collectstatic());
     }
+    changes.extend(steps.release_command());
     changes.push(steps.switch(before));
     changes.push(steps.record());
     Ok(changes)
@@ -345,13 +453,11 @@ pub fn config_change(context: &Context<'_>, facts: &Facts, what: &str) -> Result
         layout: &layout,
         record,
     };
-    Ok(vec![
-        steps.copy(live, what),
-        steps.prepare(String::new()),
-        steps.preflight(),
-        steps.switch(&[]),
-        steps.record(),
-    ])
+    Ok(vec![steps.copy(live, what), steps.prepare_as(live), steps.preflight(false, true)]
+        .into_iter()
+        .chain(steps.release_command())
+        .chain([steps.switch(&[]), steps.record()])
+        .collect())
 }
 
 fn code_record(source: &Source) -> Record {
@@ -374,6 +480,59 @@ fn check_secrets(config: &Config, app: &App) -> Result<(), ReleaseError> {
     if missing.is_empty() { Ok(()) } else { Err(ReleaseError::MissingSecrets(missing)) }
 }
 
+/// How a secret file is called among the parts of the environment.
+fn file_part(name: &str) -> String {
+    format!("files/{}", kept_as(name))
+}
+
+/// Whether each secret file is here or on the server.
+fn check_files(source: &Source, app: &App) -> Result<(), ReleaseError> {
+    let lost = |file: &&Placed| file.content.is_none() && !app.config.contains_key(&file_part(&file.name));
+    let missing: Vec<String> = source.files.iter().filter(lost).map(|file| file.name.clone()).collect();
+    if missing.is_empty() { Ok(()) } else { Err(ReleaseError::MissingFiles(missing)) }
+}
+
+/// Variables that every site has, besides those of `plain_env`: set by systemd, or made on the server.
+const ALWAYS_SET: [&str; 10] = [
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "PATH",
+    "LANG",
+    "INVOCATION_ID",
+    "SECRET_KEY",
+    "DJANGO_SECRET_KEY",
+    "DATABASE_URL",
+];
+
+/// Whether all is there that the settings can't be loaded without.
+fn check_variables(context: &Context<'_>, app: &App) -> Result<(), ReleaseError> {
+    let Context { source, vars, .. } = context;
+    let plain: BTreeSet<String> = vars
+        .get("plain_env")
+        .and_then(|list| list.try_iter().ok())
+        .into_iter()
+        .flatten()
+        .filter_map(|pair| pair.get_attr("name").ok()?.as_str().map(str::to_owned))
+        .collect();
+    let from_files =
+        if source.settings.reads_env_file() { source.settings.set_by_files() } else { BTreeSet::new() };
+    let known = |name: &String| {
+        ALWAYS_SET.contains(&name.as_str())
+            || plain.contains(name)
+            || app.config.contains_key(&secret_file(name))
+            || from_files.contains(name)
+    };
+    let needs: Vec<Need> = source.settings.needs().into_iter().filter(|need| !known(&need.name)).collect();
+    if needs.is_empty() {
+        return Ok(());
+    }
+    let mut exampled = source.settings.exampled();
+    exampled.retain(|(name, _)| !known(name) && !needs.iter().any(|need| need.name == *name));
+    Err(ReleaseError::MissingVariables { needs, exampled })
+}
+
 /// The file that holds a secret, in the folder of the environment's parts.
 pub fn secret_file(name: &str) -> String {
     format!("20-{name}.env")
@@ -384,8 +543,11 @@ pub fn secret_name(file: &str) -> Option<&str> {
     file.strip_prefix("20-")?.strip_suffix(".env")
 }
 
-fn config_reason(app: &App, live: &Build, wanted_plain: &str) -> Option<String> {
+fn config_reason(app: &App, live: &Build, wanted_plain: &str, files: &[Placed]) -> Option<String> {
     let mut wanted = app.config.clone();
+    let contents =
+        files.iter().filter_map(|file| Some((file_part(&file.name), sha256(file.content.as_ref()?))));
+    wanted.extend(contents);
     wanted.insert(PLAIN_ENV.into(), wanted_plain.into());
     if wanted == live.config {
         return None;
@@ -400,75 +562,24 @@ fn config_reason(app: &App, live: &Build, wanted_plain: &str) -> Option<String> 
     Some(format!("config changed: {}", changed.join(", ")))
 }
 
-fn python(config: &Config, facts: &Facts) -> Result<String, ReleaseError> {
-    let host = &facts.host;
-    let has = host.python.clone().or_else(|| host.python_candidate.clone()).unwrap_or_else(|| "3".into());
-    let series = |version: &str| version.split('.').take(2).collect::<Vec<_>>().join(".");
-    if let crate::config::PythonWish::Version { version, origin } = &config.python
-        && series(version) != series(&has)
-    {
-        return Err(ReleaseError::Python {
-            wanted: version.clone(),
-            origin: origin.clone(),
-            os: host.os_name.clone(),
-            has,
-        });
-    }
-    Ok(series(&has))
-}
-
-/// Packages that a project needs on a server and may not name itself.
-fn extra_packages(config: &Config, source: &Source) -> Vec<&'static str> {
-    let names = |name: &str| {
-        source.requirements.iter().flat_map(|(_, text)| text.lines()).any(|line| {
-            let package: String =
-                line.trim().chars().take_while(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
-            let package = package.to_ascii_lowercase().replace(['_', '.'], "-");
-            package == name || package == format!("{name}-binary")
-        })
-    };
-    let mut extra = Vec::new();
-    if !names("gunicorn") {
-        extra.push("gunicorn");
-    }
-    if config.database == Database::Postgres && !names("psycopg") && !names("psycopg2") {
-        extra.push("psycopg[binary]");
-    }
-    extra
-}
-
-/// Names a virtual environment by all that goes into it.
-fn venv_hash(config: &Config, source: &Source, python: &str) -> String {
-    let mut text = format!("1\n{python}\n{}\n", extra_packages(config, source).join(" "));
-    for (path, content) in &source.requirements {
-        text.push_str(&format!("{path}\n{}\n{content}", content.len()));
-        // A package of the project itself is installed from its files.
-        let local = content.lines().map(str::trim).any(|line| {
-            line.starts_with('.')
-                || line.starts_with("-e")
-                || line.starts_with("--editable")
-                || line.contains("file:")
-        });
-        if local {
-            text.push_str(source.tree.digest());
-        }
-    }
-    sha256(text.as_bytes()).chars().take(12).collect()
-}
-
 /// A worker as its unit's template knows it.
 pub fn worker_item(name: &str, worker: &Worker) -> minijinja::Value {
     minijinja::Value::from_pairs([
         ("name", minijinja::Value::from(name)),
         ("command", worker.command.as_str().into()),
         ("stop_timeout_s", worker.stop_timeout_s.into()),
+        ("origin", worker.origin.as_str().into()),
+        ("may", protection::may(&worker.limits)),
     ])
 }
 
 /// The digest of everything that an instance reads only at its start, besides code and environment.
 fn recipe(context: &Context<'_>, facts: &Facts) -> Result<String, ReleaseError> {
     let mut text = String::new();
-    for name in ["django/gunicorn.py.j2", "systemd/web@.service.j2", "systemd/app.socket.j2"] {
+    let module = matches!(context.config.web.serving.server, Server::Inherits { .. });
+    let module = module.then_some("django/ship_serve.py.j2");
+    let names = ["django/gunicorn.py.j2", "systemd/web@.service.j2", "systemd/app.socket.j2"];
+    for name in names.into_iter().chain(module) {
         text.push_str(&context.templates.render(name, context.vars, Some(&facts.host))?);
     }
     for (name, worker) in &context.config.workers {
@@ -476,6 +587,7 @@ fn recipe(context: &Context<'_>, facts: &Facts) -> Result<String, ReleaseError> 
         vars.insert("item".into(), worker_item(name, worker));
         text.push_str(&context.templates.render("systemd/worker@.service.j2", &vars, Some(&facts.host))?);
     }
+    text.push_str(&overlay::program(context.config, &context.source.settings).unwrap_or_default());
     Ok(sha256(text.as_bytes()).chars().take(12).collect())
 }
 
@@ -497,7 +609,7 @@ fn files_reason(delta: &Delta) -> String {
         [] => String::new(),
         [one] => format!("{one} changed"),
         [one, two] => format!("{one}, {two} changed"),
-        [one, two, rest @ ..] => format!("{one}, {two} and {} more files changed", rest.len()),
+        [one, two, rest @ ..] => format!("{one}, {two} and {} changed", count(rest.len(), "more file")),
     }
 }
 
@@ -507,6 +619,7 @@ fn repairs(config: &Config, facts: &Facts, number: u32, before: &[Change]) -> Ve
     let mut changes = Vec::new();
     // What the instances read at their start was changed by hand, and is put back by the changes before.
     let settings = format!("/etc/ship/{}/gunicorn.py", config.app);
+    let alone = config.web.serving.is_alone();
     let touched = |unit: &str| {
         let template = unit.split_once('@').map(|(name, _)| format!("/etc/systemd/system/{name}@.service"));
         before.iter().find(|change| Some(&change.id.name) == template.as_ref() || change.id.name == settings)
@@ -529,10 +642,10 @@ fn repairs(config: &Config, facts: &Facts, number: u32, before: &[Change]) -> Ve
     };
     let socket = format!("{}.socket", config.app);
     let fact = facts.units.get(&socket).cloned().unwrap_or_default();
-    if !fact.active && !before.iter().any(|change| change.id.name == socket) {
+    if !alone && !fact.active && !before.iter().any(|change| change.id.name == socket) {
         fix(&socket, Action::Start, "is not running", "start");
     }
-    if fact.file_state != "enabled" {
+    if !alone && fact.file_state != "enabled" {
         fix(&socket, Action::Update, "does not start at boot", "enable");
     }
     // Left over by a switch that was interrupted, or started by hand: another release on the same socket.

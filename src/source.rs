@@ -3,29 +3,41 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use sha2::{Digest as _, Sha256};
 
+use crate::config::{Config, Django};
 use crate::error::Failure;
+use crate::project::dependencies::{self, Dependencies, Packages};
+use crate::project::settings::Settings;
 use crate::resources::file::{hex, sha256};
+use crate::resources::placed::Placed;
 use crate::tree::{Entry, Kind, Tree};
 
 /// What never belongs to a release, wherever it lies.
 const NEVER: [&str; 6] = [".git", ".ship", ".vagrant", "__pycache__", ".venv", "node_modules"];
 
 /// The paths of a project's files, relative, with `/`: the working tree as git sees it, or by `.gitignore`
-/// alone where there is no git; `.shipignore` subtracts.
+/// alone where there is no git; `.shipignore` subtracts, and no virtual environment is among them.
 pub fn list(project: &Path) -> Result<Vec<String>, Failure> {
     let mut paths = match git_files(project) {
         Some(paths) => paths,
         None => walk(project, project)?,
     };
     let ignored = ship_ignore(project)?;
+    // A virtual environment that git was given all the same: the server makes its own.
+    let environments: Vec<String> = paths
+        .iter()
+        .filter_map(|path| path.strip_suffix("pyvenv.cfg"))
+        .filter(|folder| folder.ends_with('/'))
+        .map(str::to_owned)
+        .collect();
     paths.retain(|path| {
-        !path.split('/').any(|part| NEVER.contains(&part))
+        !environments.iter().any(|folder| path.starts_with(folder.as_str()))
+            && !path.split('/').any(|part| NEVER.contains(&part))
             && !path.ends_with(".pyc")
             && !ignored.matched_path_or_any_parents(path, false).is_ignore()
     });
@@ -245,23 +257,13 @@ fn parse_git(status: &str) -> Git {
     git
 }
 
-/// The requirements files and all that they include, in the order in which pip reads them.
-pub fn requirements(project: &Path, files: &[String]) -> Result<Vec<(String, String)>, Failure> {
-    let mut seen = BTreeSet::new();
-    let mut queue: Vec<String> = files.iter().rev().cloned().collect();
-    let mut found = Vec::new();
-    while let Some(path) = queue.pop() {
-        if !seen.insert(path.clone()) {
-            continue;
-        }
-        let text = std::fs::read_to_string(project.join(&path))
-            .map_err(|error| Failure::input(format!("can't read the requirements in {path}: {error}")))?;
-        let folder = Path::new(&path).parent().map(Path::to_path_buf).unwrap_or_default();
-        let included: Vec<String> = text.lines().filter_map(|line| included(&folder, line)).collect();
-        queue.extend(included.into_iter().rev());
-        found.push((path, text));
-    }
-    Ok(found)
+/// What is installed for the project, read from its files.
+pub fn packages(project: &Path, dependencies: &Dependencies) -> Result<Packages, Failure> {
+    let inputs = dependencies::inputs(dependencies, |path| {
+        std::fs::read_to_string(project.join(path))
+            .map_err(|error| Failure::input(format!("can't read the requirements in {path}: {error}")))
+    })?;
+    Ok(Packages::read(dependencies, inputs)?)
 }
 
 /// The project's migrations: path and content. One that can't be read is only missing from a plan.
@@ -270,25 +272,25 @@ pub fn migrations(project: &Path, paths: &[String]) -> Vec<(String, String)> {
     paths.iter().filter(|path| crate::release::is_migration(path)).filter_map(|path| read(&path)).collect()
 }
 
-fn included(folder: &Path, line: &str) -> Option<String> {
-    let line = line.split(" #").next()?.trim();
-    let file = ["-r", "--requirement", "-c", "--constraint"].iter().find_map(|flag| {
-        let rest = line.strip_prefix(flag)?;
-        let rest = rest.strip_prefix('=').unwrap_or(rest);
-        (rest.starts_with(char::is_whitespace) || flag.len() == 2 || rest.len() < line.len() - flag.len())
-            .then(|| rest.trim())
-    })?;
-    let mut path = PathBuf::new();
-    for part in folder.join(file).components() {
-        match part {
-            std::path::Component::ParentDir => {
-                path.pop();
-            }
-            std::path::Component::CurDir => {}
-            other => path.push(other),
-        }
-    }
-    path.to_str().map(|path| path.replace('\\', "/")).filter(|_| !file.contains("://"))
+/// The files of the project that its settings are made from.
+pub fn settings(project: &Path, paths: &[String], django: &Django) -> Settings {
+    let known: BTreeSet<&str> = paths.iter().map(String::as_str).collect();
+    let read =
+        |path: &str| known.contains(path).then(|| std::fs::read_to_string(project.join(path)).ok()).flatten();
+    Settings::find(&django.root, &django.settings, &django.wsgi, paths, &read)
+}
+
+/// The secret files, as far as this computer has them.
+pub fn placed(project: &Path, config: &Config) -> Result<Vec<Placed>, Failure> {
+    let read = |(name, here): (&String, &String)| {
+        let content = match std::fs::read(project.join(here)) {
+            Ok(content) => Some(content),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Failure::input(format!("can't read {here} for `files`: {error}"))),
+        };
+        Ok(Placed { app: config.app.clone(), name: name.clone(), content })
+    };
+    config.files.iter().map(read).collect()
 }
 
 /// Who deploys: `user@host`.
@@ -338,6 +340,24 @@ mod tests {
     }
 
     #[test]
+    fn a_virtual_environment_is_no_part_of_the_project() {
+        let folder = project(&[
+            ("manage.py", ""),
+            ("env/pyvenv.cfg", ""),
+            ("env/lib/python3.11/site-packages/django/__init__.py", ""),
+            ("environment.py", ""),
+        ]);
+        assert_eq!(list(folder.path()).unwrap(), ["environment.py", "manage.py"]);
+        let git = |args: &[&str]| {
+            let done = Command::new("git").arg("-C").arg(folder.path()).args(args).status().unwrap();
+            assert!(done.success(), "git {args:?}");
+        };
+        git(&["init", "-q"]);
+        git(&["add", "-A"]);
+        assert_eq!(list(folder.path()).unwrap(), ["environment.py", "manage.py"]);
+    }
+
+    #[test]
     fn requirements_follow_their_includes() {
         let folder = project(&[
             ("requirements.txt", "-r reqs/prod.txt  # live\nDjango\n"),
@@ -345,8 +365,9 @@ mod tests {
             ("reqs/base.txt", "pillow\n-r prod.txt\n"),
             ("constraints.txt", "pillow<12\n"),
         ]);
-        let found = requirements(folder.path(), &["requirements.txt".into()]).unwrap();
-        let names: Vec<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
+        let found =
+            packages(folder.path(), &Dependencies::requirements(vec!["requirements.txt".into()])).unwrap();
+        let names: Vec<&str> = found.inputs.iter().map(|(path, _)| path.as_str()).collect();
         assert_eq!(names, ["requirements.txt", "reqs/prod.txt", "reqs/base.txt", "constraints.txt"]);
     }
 

@@ -11,10 +11,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::error::{Exit, Failure};
-use crate::human::duration;
+use crate::human::{duration, wrapped};
 use crate::interrupt::Interrupts;
 use crate::plan::{Action, Line, LineKind, Plan};
 use crate::shell::Secret;
+use crate::table::{Table, Tone};
 use crate::transport::{HostKey, Prompt};
 
 /// How progress is shown.
@@ -45,6 +46,8 @@ pub struct Ui {
     yes: bool,
     verbose: bool,
     color: bool,
+    /// Whether results are coloured, too.
+    out_color: bool,
     interactive: bool,
     started: Instant,
     bar: Mutex<Option<ProgressBar>>,
@@ -67,6 +70,7 @@ impl Ui {
             yes: options.yes,
             verbose: options.verbose,
             color: terminal && !no_color,
+            out_color: std::io::stdout().is_terminal() && !no_color,
             interactive: terminal && std::io::stdin().is_terminal() && !options.json,
             started: Instant::now(),
             bar: Mutex::new(None),
@@ -106,6 +110,46 @@ impl Ui {
 
     fn paint(&self, code: &str, text: &str) -> String {
         if self.color { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_string() }
+    }
+
+    /// A piece of a result in a colour, where stdout shows colours: the parameter of the escape sequence, `31` for red.
+    pub fn out_paint(&self, code: &str, text: &str) -> String {
+        if self.out_color { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_string() }
+    }
+
+    /// Prose for stdout, broken between words where it is a terminal.
+    pub fn out_wrapped(&self, text: &str) -> String {
+        match columns(std::io::stdout()).filter(|_| !self.is_json()) {
+            Some(width) => wrapped(text, width),
+            None => text.to_owned(),
+        }
+    }
+
+    /// The same for stderr.
+    fn err_wrapped(&self, text: &str) -> String {
+        match columns(std::io::stderr()) {
+            Some(width) => wrapped(text, width),
+            None => text.to_owned(),
+        }
+    }
+
+    /// A table as wide as the terminal that it is for.
+    pub fn table(&self, table: &Table) -> String {
+        let width = columns(std::io::stdout()).filter(|_| !self.is_json());
+        let painted = |(tone, line): (Tone, String)| match tone {
+            Tone::Plain => line,
+            Tone::Good => self.out_paint("32", &line),
+            Tone::Odd => self.out_paint("33", &line),
+            Tone::Bad => self.out_paint("31", &line),
+            Tone::Dim => self.out_paint("2", &line),
+        };
+        table.lines(width).into_iter().map(|line| painted(line) + "\n").collect()
+    }
+
+    /// Passes what a server says on to stdout as it is. Says whether anybody still reads it.
+    pub fn pass_on(&self, bytes: &[u8]) -> bool {
+        let mut out = std::io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush()).is_ok()
     }
 
     /// Emphasis.
@@ -154,7 +198,7 @@ impl Ui {
     pub fn note(&self, text: &str) {
         match self.mode {
             Mode::Json => self.event(&json!({"event": "note", "text": text})),
-            Mode::Live | Mode::Plain => self.err_line(text),
+            Mode::Live | Mode::Plain => self.err_line(&self.err_wrapped(text)),
         }
     }
 
@@ -162,7 +206,9 @@ impl Ui {
     pub fn warn(&self, text: &str) {
         match self.mode {
             Mode::Json => self.event(&json!({"event": "warning", "text": text})),
-            Mode::Live | Mode::Plain => self.err_line(&format!("{} {text}", self.yellow("warning:"))),
+            Mode::Live | Mode::Plain => {
+                self.err_line(&self.err_wrapped(&format!("{} {text}", self.yellow("warning:"))));
+            }
         }
     }
 
@@ -240,8 +286,10 @@ impl Ui {
             Mode::Live | Mode::Plain => {
                 self.idle();
                 let mark = if ok { self.green("✓") } else { self.red("✗") };
+                let title_width =
+                    columns(std::io::stderr()).map_or(66, |width| width.saturating_sub(12).min(66));
                 self.err_line(&format!(
-                    "  {mark} {title:<66} {}",
+                    "  {mark} {title:<title_width$} {}",
                     self.dim(&format!("{:>6}", duration(took)))
                 ));
             }
@@ -262,7 +310,10 @@ impl Ui {
         self.idle();
         match self.mode {
             Mode::Json => self.event(&json!({"event": "plan", "plan": plan.to_json()})),
-            Mode::Live | Mode::Plain => self.err_line(self.plan_text(plan, diffs).trim_end()),
+            Mode::Live | Mode::Plain => {
+                let text = self.plan_lines(plan, diffs, |text| self.err_wrapped(text));
+                self.err_line(text.trim_end());
+            }
         }
     }
 
@@ -277,9 +328,22 @@ impl Ui {
         }
     }
 
-    /// A plan as coloured text.
+    /// A plan as coloured text for stdout.
     pub fn plan_text(&self, plan: &Plan, diffs: bool) -> String {
-        plan.lines(diffs).iter().map(|line| format!("{}\n", self.painted(line))).collect()
+        // Whoever reads it on a terminal wants to see all of it; a file and -v have every line.
+        if columns(std::io::stdout()).is_some() && !self.verbose {
+            return self.plan_lines(&plan.shortened(), diffs, |text| self.out_wrapped(text));
+        }
+        self.plan_lines(plan, diffs, |text| self.out_wrapped(text))
+    }
+
+    fn plan_lines(&self, plan: &Plan, diffs: bool, wrapped: impl Fn(&str) -> String) -> String {
+        let text = |line: &Line| match line.kind {
+            // What stands in a file is shown as it stands there.
+            LineKind::Diff => self.painted(line),
+            LineKind::Change(_) | LineKind::Remark => wrapped(&self.painted(line)),
+        };
+        plan.lines(diffs).iter().map(|line| format!("{}\n", text(line))).collect()
     }
 
     fn painted(&self, Line { text, kind }: &Line) -> String {
@@ -288,6 +352,7 @@ impl Ui {
             LineKind::Change(Action::Remove | Action::Stop) => self.red(text),
             LineKind::Change(Action::Update) => self.yellow(text),
             LineKind::Change(Action::Run | Action::Start | Action::Restart | Action::Reload) => text.clone(),
+            LineKind::Remark => text.clone(),
             LineKind::Diff => match text.trim_start().chars().next() {
                 Some('+') => self.green(text),
                 Some('-') => self.red(text),
@@ -300,7 +365,9 @@ impl Ui {
     /// A result on stdout.
     pub fn result(&self, text: &str) {
         self.idle();
-        write_out(text.trim_end_matches('\n'));
+        let text = text.trim_end_matches('\n');
+        // What is coloured for a terminal on stderr may go to a file here.
+        if self.out_color { write_out(text) } else { write_out(&without_colors(text)) }
     }
 
     /// A result on stdout, as text or as the event `result`.
@@ -326,7 +393,7 @@ impl Ui {
             }
             Mode::Live | Mode::Plain => {
                 let took = self.dim(&format!("({})", duration(self.elapsed())));
-                self.err_line(&format!("{} {took}", self.bold(text)));
+                self.err_line(&self.err_wrapped(&format!("{} {took}", self.bold(text))));
             }
         }
     }
@@ -348,7 +415,15 @@ impl Ui {
                     Some(rest) => format!("{}{rest}", self.red("error:")),
                     None => text,
                 };
-                self.err_line(&text.replace("\nhint:", &format!("\n{}", self.bold("hint:"))));
+                let text = text.replace("\nhint:", &format!("\n{}", self.bold("hint:")));
+                // Details are what others said, to the column; the first line and the hints are ship's.
+                let last = text.split('\n').count().saturating_sub(1);
+                let own = |(at, line): (usize, &str)| {
+                    let hint = line.contains("hint:") && at + failure.hints.len() > last;
+                    if at == 0 || hint { self.err_wrapped(line) } else { line.to_owned() }
+                };
+                let lines: Vec<String> = text.split('\n').enumerate().map(own).collect();
+                self.err_line(&lines.join("\n"));
             }
         }
     }
@@ -447,6 +522,31 @@ impl Prompt for Ui {
     }
 }
 
+/// The text without the escape sequences of [`Ui::paint`].
+fn without_colors(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut pieces = text.split("\u{1b}[");
+    plain.push_str(pieces.next().unwrap_or_default());
+    for piece in pieces {
+        match piece.split_once('m') {
+            Some((code, rest)) if code.chars().all(|c| c.is_ascii_digit() || c == ';') => {
+                plain.push_str(rest)
+            }
+            Some(_) | None => {
+                plain.push_str("\u{1b}[");
+                plain.push_str(piece);
+            }
+        }
+    }
+    plain
+}
+
+/// How wide the terminal is, if it is one.
+fn columns(stream: impl std::io::IsTerminal + std::os::fd::AsFd) -> Option<usize> {
+    let size = stream.is_terminal().then(|| rustix::termios::tcgetwinsize(stream).ok())??;
+    Some(usize::from(size.ws_col)).filter(|width| *width >= 20)
+}
+
 fn write_out(line: &str) {
     let mut out = std::io::stdout().lock();
     // A closed pipe is the reader's choice.
@@ -455,4 +555,15 @@ fn write_out(line: &str) {
 
 fn write_err(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_vanish_and_nothing_else_does() {
+        assert_eq!(without_colors("a \u{1b}[31mred\u{1b}[0m b [0m"), "a red b [0m");
+        assert_eq!(without_colors("\u{1b}[2Kx"), "\u{1b}[2Kx");
+    }
 }

@@ -56,7 +56,7 @@ fn a_wrong_ship_yml_is_shown_at_its_place() {
     2 | databse: postgres
       | ^^^^^^^
     hint: did you mean `database`?
-    hint: the file takes app, server, domains, dns, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, dump_limit, environments
+    hint: the file takes app, server, domains, dns, tls, python, python_mirror, node, django, requirements, database, processes, schedule, services, hardening, port, rate_limit, upload_limit, env, secrets, files, playbooks, keep, dump_limit, backups, environments
 
     ship.yml:3:28: `processes.web.workers`: expected `auto` or a number from 1 to 256, found the text `many`
       |
@@ -101,7 +101,8 @@ fn a_project_that_is_not_there_as_said() {
       |
     2 | playbooks: [redsi]
       |             ^^^^^
-    hint: ship's own: base, django, nginx, postgres, python, sqlite, volume; a file is written `./redsi.yml`
+    hint: did you mean `redis`?
+    hint: ship's own: backups, base, django, hardening, memcached, mysql, nginx, postgres, python, redis, schedule, sqlite, tls, volume; a file is written `./redsi.yml`
     ");
     project.config("playbooks: [./ops/none.yml]");
     insta::assert_snapshot!(up(&project), @r#"
@@ -222,11 +223,12 @@ fn a_server_that_turns_ship_away() {
     server.exec("mv /root/os-release /etc/os-release");
 
     // A Python that the server can't have.
-    project.config("python: \"3.8\"");
+    project.config("python: \"3.7\"");
     insta::assert_snapshot!(named(up(&project)), @r#"
     exit 3
-    error: the project wants Python 3.8 (ship.yml), and Debian GNU/Linux 12 (bookworm) has 3.11.2
-    hint: ask for the version that the server has, or take an image that has the one you want
+    error: the project wants Python 3.7 (ship.yml), and Debian GNU/Linux 12 (bookworm) has 3.11.2
+    hint: uv brings 3.8 to 3.14 where the server has another
+    hint: `python:` in ship.yml asks for another than the project's files; packages pinned for an older one may need newer pins
     "#);
     project.config("");
 
@@ -323,47 +325,38 @@ fn a_bad_release_leaves_the_old_one_serving() {
     error: `preflight v3` failed: loading locallibrary.wsgi: ModuleNotFoundError: No module named 'no_such_module'
     Traceback (most recent call last):
       ...
-      File "/usr/lib/python3.11/importlib/__init__.py", line N, in import_module
-        return _bootstrap._gcd_import(name[level:], package, level)
-               ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
       File "/srv/library/releases/v3/locallibrary/wsgi.py", line N, in <module>
         import no_such_module
     ModuleNotFoundError: No module named 'no_such_module'
+    hint: `no_such_module` is neither in the project nor in its list of packages; where it works, `pip freeze` names the package that has it
     hint: the site is as it was: v1 serves; mend the cause and run `ship up` again
     "#);
     restore("locallibrary/wsgi.py");
 
     project.replace("locallibrary/settings.py", "import os", "import os\nBROKEN = os.environ[\"NOT_SET\"]");
+    insta::assert_snapshot!(failed("a variable that nobody set"), @r"
+    exit 3
+    error: NOT_SET is not set
+    locallibrary/settings.py:4: the settings need NOT_SET
+    hint: ship config set NOT_SET=…
+    hint: what is no secret may stand in ship.yml: `env: {NAME: value}`
+    ");
+    restore("locallibrary/settings.py");
+
+    project.replace(
+        "locallibrary/settings.py",
+        "import os",
+        "import os\nBROKEN = int(os.environ.get(\"NOT_SET\", \"x\"))",
+    );
     insta::assert_snapshot!(failed("settings"), @r#"
     exit 1
-    error: `ask Django for its settings` failed: KeyError: 'NOT_SET'
+    error: `preflight v4` failed: loading locallibrary.wsgi: ValueError: invalid literal for int() with base 10: 'x'
     Traceback (most recent call last):
-      File "<stdin>", line N, in <module>
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/django/__init__.py", line N, in setup
-        configure_logging(settings.LOGGING_CONFIG, settings.LOGGING)
-                          ^^^^^^^^^^^^^^^^^^^^^^^
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/django/conf/__init__.py", line N, in __getattr__
-        self._setup(name)
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/django/conf/__init__.py", line N, in _setup
-        self._wrapped = Settings(settings_module)
-                        ^^^^^^^^^^^^^^^^^^^^^^^^^
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/django/conf/__init__.py", line N, in __init__
-        mod = importlib.import_module(self.SETTINGS_MODULE)
-              ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-      File "/usr/lib/python3.11/importlib/__init__.py", line N, in import_module
-        return _bootstrap._gcd_import(name[level:], package, level)
-               ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-      File "<frozen importlib._bootstrap>", line N, in _gcd_import
-      File "<frozen importlib._bootstrap>", line N, in _find_and_load
-      File "<frozen importlib._bootstrap>", line N, in _find_and_load_unlocked
-      File "<frozen importlib._bootstrap>", line N, in _load_unlocked
-      File "<frozen importlib._bootstrap_external>", line N, in exec_module
-      File "<frozen importlib._bootstrap>", line N, in _call_with_frames_removed
+      ...
       File "/srv/library/releases/v4/locallibrary/settings.py", line N, in <module>
-        BROKEN = os.environ["NOT_SET"]
-                 ~~~~~~~~~~^^^^^^^^^^^
-      File "<frozen os>", line N, in __getitem__
-    KeyError: 'NOT_SET'
+        BROKEN = int(os.environ.get("NOT_SET", "x"))
+                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    ValueError: invalid literal for int() with base 10: 'x'
     hint: the site is as it was: v1 serves; mend the cause and run `ship up` again
     "#);
     restore("locallibrary/settings.py");
@@ -375,30 +368,19 @@ fn a_bad_release_leaves_the_old_one_serving() {
     insta::assert_snapshot!(failed("migration"), @r#"
     exit 1
     error: `migrate the database` failed: catalog.0003_broken: ProgrammingError: relation "no_such_table" does not exist
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/django/db/migrations/executor.py", line N, in apply_migration
-        state = migration.apply(state, schema_editor)
-                ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/django/db/migrations/migration.py", line N, in apply
-        operation.database_forwards(
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/django/db/migrations/operations/special.py", line N, in database_forwards
-        self._run_sql(schema_editor, self.sql)
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/django/db/migrations/operations/special.py", line N, in _run_sql
-        schema_editor.execute(statement, params=None)
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/django/db/backends/postgresql/schema.py", line N, in execute
-        return super().execute(sql, params)
-               ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/django/db/backends/base/schema.py", line N, in execute
-        cursor.execute(sql, params)
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/django/db/backends/utils.py", line N, in execute
-        return self._execute_with_wrappers(
-               ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/django/db/backends/utils.py", line N, in _execute_with_wrappers
-        return executor(sql, params, many, context)
-               ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    Operations to perform:
+      Apply all migrations: admin, auth, catalog, contenttypes, sessions
+    Running migrations:
+      Applying catalog.0003_broken...
+    Traceback (most recent call last):
       File "/srv/library/venvs/…/lib/python3.11/site-packages/django/db/backends/utils.py", line N, in _execute
-        with self.db.wrap_database_errors:
-      File "/srv/library/venvs/…/lib/python3.11/site-packages/django/db/utils.py", line N, in __exit__
-        raise dj_exc_value.with_traceback(traceback) from exc_value
+        return self.cursor.execute(sql)
+               ^^^^^^^^^^^^^^^^^^^^^^^^
+      File "/srv/library/venvs/…/lib/python3.11/site-packages/psycopg/cursor.py", line N, in execute
+        raise ex.with_traceback(None)
+    psycopg.errors.UndefinedTable: relation "no_such_table" does not exist
+    Traceback (most recent call last):
+      ...
       File "/srv/library/venvs/…/lib/python3.11/site-packages/django/db/backends/utils.py", line N, in _execute
         return self.cursor.execute(sql)
                ^^^^^^^^^^^^^^^^^^^^^^^^
@@ -432,9 +414,33 @@ fn a_bad_release_leaves_the_old_one_serving() {
     server.exec("nginx -t -q");
     std::fs::remove_dir_all(project.dir.join(".ship/templates")).unwrap();
 
+    // Who has the port of the web server is named, and how it is had back.
+    server.exec("systemctl stop nginx && systemd-run --quiet --unit other python3 -m http.server 80");
+    server.exec("timeout 30 sh -c 'until ss -Hltn sport = :80 | grep -q .; do sleep 0.1; done'");
+    let taken = project.ship(&["up", "--yes"]).exits(1);
+    let taken = taken.says("failed: port 80 is taken by python3 (process ").says(" of other.service)");
+    taken.says("hint: if nothing needs it: `ship ssh -- sudo systemctl disable --now other.service`");
+    server.exec("systemctl stop other");
+
     // Mended, everything goes on.
     project.up();
     project.up().says("Nothing to change");
+
+    // Forgotten: `makemigrations`.
+    let title = "    title = models.CharField(max_length=200)\n    author";
+    let lacking =
+        "the models of catalog have changes that no migration makes: `python manage.py makemigrations`";
+    project.replace(
+        "catalog/models.py",
+        title,
+        &format!("    shelf = models.IntegerField(null=True)\n{title}"),
+    );
+    let failed = project.ship(&["up", "--yes"]).exits(1).says("column catalog_book.shelf does not exist");
+    failed.says(&format!("hint: {lacking} writes it"));
+    restore("catalog/models.py");
+    project.replace("catalog/models.py", title, &title.replace("(max", "(\"name\", max"));
+    let warned = project.up().says(&format!("warning: {lacking} writes it"));
+    assert_eq!(warned.stderr.matches(lacking).count(), 1, "it is said once: {}", warned.stderr);
 }
 
 #[test]

@@ -63,6 +63,7 @@ fn from_an_empty_account_to_a_page_and_back() {
     let (cloud, project) = (&customer.cloud, &customer.project);
 
     let plan = project.ship(&["plan"]).exits(2);
+    assert!(!plan.stdout.contains("by the clock"), "{}", plan.stdout);
     for text in ["droplet library", "6.00 USD a month", "firewall", "reserved IP", "record", "nginx"] {
         assert!(plan.stdout.contains(text), "{text:?} in\n{}", plan.stdout);
     }
@@ -152,6 +153,7 @@ fn from_an_empty_account_to_a_page_and_back() {
         let copy = copy.unwrap().path();
         assert!(copy.join("database.dump").metadata().unwrap().len() > 1000);
         assert!(copy.join("media.tar.gz").exists());
+        assert_eq!(std::fs::read_to_string(copy.join(".gitignore")).unwrap(), "*\n");
     }
     project.ship(&["doctor"]).exits(0);
 }

@@ -95,9 +95,11 @@ fn complaint_2_the_health_check_uses_a_name_that_allowed_hosts_has() {
     site.project
         .write("locallibrary/settings.py", &format!("{settings}\nALLOWED_HOSTS = ['library.example.com']\n"));
     site.project.up().says("serves");
-    // And where the settings refuse the domain, that is what is said.
+    // Where the settings refuse the domain, the overlay lets it in; without, that is what is said.
     site.project
         .write("locallibrary/settings.py", &format!("{settings}\nALLOWED_HOSTS = ['other.example.com']\n"));
+    site.project.up().says("ALLOWED_HOSTS").says("serves");
+    site.project.config("domains: [library.example.com]\ndjango: {overlay: {allowed_hosts: off}}");
     site.fails().says("library.example.com").says("ALLOWED_HOSTS");
     site.project.write("locallibrary/settings.py", &settings);
     site.project.config("");

@@ -16,6 +16,7 @@ use crate::support::Project;
 fn asks() -> BTreeSet<Ask> {
     let path = |path: &str| Ask::Path { path: path.into(), unless_sha256: None };
     BTreeSet::from([
+        Ask::Host,
         Ask::Package("nginx".into()),
         Ask::Package("redis-server".into()),
         path("/etc/nginx/sites-enabled/library.conf"),
@@ -83,7 +84,7 @@ fn a_deployed_server_tells_everything() {
     assert!(facts.units["nginx.service"].active);
     assert_eq!(facts.units["nginx.service"].file_state, "enabled");
     assert!(facts.postgres_roles.contains("library"));
-    assert_eq!(facts.postgres_databases["library"], "library");
+    assert_eq!(facts.postgres_databases["library"].owner, "library");
     let link = PathKind::Link { to: "/etc/nginx/sites-available/library.conf".into() };
     assert_eq!(facts.paths["/etc/nginx/sites-enabled/library.conf"].kind, link);
     assert_eq!(facts.paths["/srv/library/shared/media"].owner, "library");
@@ -115,10 +116,21 @@ fn a_probe_that_stops_half_way_is_an_error() {
     assert!(facts::parse(&asks(), "").is_err());
 }
 
+#[test]
+fn a_packed_answer_is_the_answer() {
+    let script = facts::packing(&Script::from_text("printf 'x%.0s' 1 2 3\necho").line("seq 5"));
+    let output = std::process::Command::new("sh").arg("-c").arg(script.text()).output().unwrap();
+    assert_eq!(facts::unpacked(&output.stdout), "xxx\n1\n2\n3\n4\n5\n");
+    // What a lost connection leaves of it is no answer.
+    let half = facts::unpacked(output.stdout.get(..output.stdout.len() / 2).unwrap());
+    assert!(facts::parse(&asks(), &half).is_err());
+    assert!(facts::parse(&asks(), &facts::unpacked(b"sh: 1: gzip: not found")).is_err());
+}
+
 proptest::proptest! {
     /// Whatever a server prints, reading it never panics.
     #[test]
-    fn any_answer_is_read_or_refused(text in "(\u{1e}(host|package|path|user|unit|postgres|check|app|end)\n)?[ -~\t\n]{0,200}") {
+    fn any_answer_is_read_or_refused(text in "(\u{1e}(host|package|path|user|unit|postgres|mysql|check|app|end)\n)?[ -~\t\n]{0,200}") {
         let _ = facts::parse(&asks(), &text);
     }
 }

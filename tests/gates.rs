@@ -201,7 +201,8 @@ fn no_bad_release_takes_the_site_down() {
         error: `preflight v3` failed: check --deploy: ImportError: cannot import name 'nowhere' from 'django.utils' (/srv/library/venvs/v3/lib/python3.11/site-packages/django/utils/__init__.py)
         hint: the site is as it was: v1 serves; mend the cause and run `ship up` again
     missing dependency
-        error: `ask Django for its settings` failed: ModuleNotFoundError: No module named 'stripe'
+        error: `preflight v4` failed: loading locallibrary.wsgi: ModuleNotFoundError: No module named 'stripe'
+        hint: `stripe` is neither in the project nor in its list of packages; where it works, `pip freeze` names the package that has it
         hint: the site is as it was: v1 serves; mend the cause and run `ship up` again
     requirements that don't resolve
         error: `install Python packages` failed: No solution found when resolving dependencies: Because you require django==5.2.19 and django<5, we can conclude that your requirements are unsatisfiable.
@@ -242,7 +243,7 @@ fn no_bad_release_takes_the_site_down() {
         error: `switch to v16` failed: the process library-worker ends as soon as it is started: no broker
         hint: the site is as it was: v1 serves; mend the cause and run `ship up` again
     template with an nginx error
-        error: `reload nginx.service` failed: unknown directive "server_tokenz" in /etc/nginx/sites-enabled/library.conf:11
+        error: `reload nginx.service` failed: unknown directive "server_tokenz" in /etc/nginx/sites-enabled/library.conf:19
         hint: `ship up` carries on from here; -v shows all that the steps print
     only behind nginx
         error: `switch to v18` failed: GET http://localhost/ answered 500
@@ -252,8 +253,8 @@ fn no_bad_release_takes_the_site_down() {
     insta::assert_snapshot!(scrubbed(&stamps), @r"
     v2/failed:failed preflight: check --deploy: SyntaxError: invalid syntax (views.py, line 103)
     v3/failed:failed preflight: check --deploy: ImportError: cannot import name 'nowhere' from 'django.utils' (/srv/library/venvs/v3/lib/python3.11/site-packages/django/utils/__init__.py)
-    v4/failed:failed ask Django for its settings: ModuleNotFoundError: No module named 'stripe'
-    v5/failed:failed install Python packages: error: No solution found when resolving dependencies
+    v4/failed:failed preflight: loading locallibrary.wsgi: ModuleNotFoundError: No module named 'stripe'
+    v5/failed:failed install Python packages: No solution found when resolving dependencies
     v6/failed:failed preflight: loading locallibrary.wsgi:app: AppImportError: Failed to find attribute 'app' in 'locallibrary.wsgi'.
     v7/failed:failed preflight: check --deploy: the shelves are empty (catalog.E001)
     v8/failed:failed preflight: GET / as localhost answered 500: ZeroDivisionError: division by zero
@@ -391,8 +392,10 @@ fn check(answer: Answers) -> String {
             let _ = std::io::Write::write_all(&mut stream, format!("{text}\r\n").as_bytes());
         }
     });
+    // Nobody listens here: the site has no HTTPS.
+    let closed = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().port();
     let site = serde_json::json!({
-        "release": "v2", "domains": ["a.example", "b.example"], "path": "/", "guessed": true, "timeout": 1, "web": port,
+        "tls": closed, "release": "v2", "domains": ["a.example", "b.example"], "path": "/", "guessed": true, "timeout": 1, "web": port,
     });
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("health.py");

@@ -6,7 +6,7 @@
 #![allow(clippy::print_stderr, reason = "seeds and measurements are for whoever reads the test's output")]
 
 mod interruption;
-mod load;
+pub mod load;
 mod locks;
 mod odd;
 mod pressure;

@@ -293,6 +293,9 @@ fn what_cannot_be_reversed_comes_from_the_dump(project: &Project, server: &TestB
     project.ship(&["rollback", "--restore-dump", "--confirm", "other"]).exits(3).says("nothing was changed");
     assert!(has_column(server, "shelf"));
     project.ship(&["rollback", "--restore-dump", "--confirm", "library"]).exits(0).says("v16 serves");
+    let open = "select has_database_privilege('public', 'library', 'connect')";
+    let open = server.exec(&format!("cd / && runuser -u postgres -- psql -Atc \"{open}\""));
+    assert_eq!(open, "f\n", "no other role may connect to what was restored");
     assert!(!has_column(server, "rating") && !has_column(server, "shelf"));
     assert!(get(server, "/books/").text().contains("Emma"));
 

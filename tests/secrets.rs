@@ -93,7 +93,11 @@ fn no_secret_shows_anywhere() {
     keep(project.ship(&["plan"]).exits(0));
     keep(project.ship(&["-v", "status"]).exits(0));
     // Failing loudly is no excuse.
-    project.replace("locallibrary/settings.py", "import os", "import os\nBROKEN = os.environ[\"NOT_SET\"]");
+    project.replace(
+        "locallibrary/settings.py",
+        "import os",
+        "import os\nBROKEN = os.environ.get(\"NOT_SET\").lower()",
+    );
     keep(project.ship(&["--json", "-v", "up", "--yes"]).exits(1));
     let processes = list.seen();
     assert_eq!(get(&server, "/").status, 200);

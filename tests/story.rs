@@ -239,11 +239,13 @@ fn drift_is_shown_and_mended(project: &Project, server: &TestBox, cover: &str) {
 #[ignore = "needs root and systemd-nspawn: scripts/test runs it"]
 fn a_change_of_code_is_all_that_a_release_sends_and_touches() {
     let server = TestBox::builder().packages(true).boot();
-    let project = Project::new(&server);
+    let mut project = Project::new(&server);
     project.config("keep: 2");
     let mut large = vec![0; 1_000_000];
     std::fs::File::open("/dev/urandom").unwrap().read_exact(&mut large).unwrap();
     std::fs::write(project.dir.join("catalog/static/catalog/large.jpg"), &large).unwrap();
+    let settings = std::fs::read_to_string(project.dir.join("locallibrary/settings.py")).unwrap();
+    project.write("locallibrary/settings.py", &(settings + COUNTED));
     project.up().says("v1 serves");
     let cover = upload_cover(&project, &server);
     assert_eq!(books_on_page(&get(&server, "/books/")), 8);
@@ -253,9 +255,14 @@ fn a_change_of_code_is_all_that_a_release_sends_and_touches() {
     let plan =
         project.ship(&["plan"]).exits(2).says("upload v2").says("catalog/views.py changed").says("1 file");
     assert!(!plan.stdout.contains("package") && !plan.stdout.contains("/etc/"), "{}", plan.stdout);
-    let bytes = traffic(&server);
-    project.up().says("v2 serves");
+    let (bytes, started) = (traffic(&server), starts(&server));
+    let used = between(&server, || {
+        project.up().says("v2 serves");
+    });
     let bytes = traffic(&server) - bytes;
+    assert_eq!(starts(&server) - started, 1, "the process that was asked is the one that serves");
+    assert_eq!(used.connections, 1);
+    assert!(used.channels <= 3, "{used:?}");
     // Key exchange, two probes and the steps with the scripts of their gates, both ways; the file itself is 4 kB.
     assert!(bytes < 110_000, "{bytes} bytes for one line");
     assert_eq!(get(&server, "/static/catalog/large.jpg").body, large);
@@ -294,7 +301,67 @@ fn a_change_of_code_is_all_that_a_release_sends_and_touches() {
     assert!(get(&server, "/").text().contains("A fifth release"));
     assert_eq!(get(&server, &cover).body, picture());
     assert_eq!(machine(&server), before);
+    let linked = server.exec("find -L /srv/library/current -name 'manage.*.pyc' -links +1 | wc -l");
+    assert_eq!(linked.trim(), "1", "what is compiled of an unchanged file is linked");
     project.ship(&["plan"]).exits(0);
+    let started = starts(&server);
+    let turns = turns(&mut project);
+    assert!(turns <= 14, "{turns} round trips with nothing to do");
+    assert_eq!(starts(&server), started);
+}
+
+/// Settings that note every process which loads them.
+const COUNTED: &str = r#"
+
+if os.path.isdir("/srv/library/shared"):
+    with open("/srv/library/shared/starts", "a") as file:
+        file.write("%d\n" % os.getpid())
+"#;
+
+/// How often Django has been started on the server so far.
+fn starts(server: &TestBox) -> usize {
+    server.exec("cat /srv/library/shared/starts").lines().count()
+}
+
+/// A line that counts how often the laptop speaks after it has heard something: the round trips that it waits for.
+const COUNTING_LINE: &str = r#"
+import os, select, socket, sys
+
+line = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+turns, heard = 0, True
+while True:
+    for end in select.select([0, line], [], [])[0]:
+        data = os.read(0, 65536) if end == 0 else line.recv(65536)
+        if not data:
+            sys.exit()
+        if end == 0:
+            turns, heard = turns + heard, False
+            with open(sys.argv[3] + ".part", "w") as file:
+                file.write(str(turns))
+            # Whoever reads it while the line closes finds a number.
+            os.replace(sys.argv[3] + ".part", sys.argv[3])
+            line.sendall(data)
+        else:
+            heard = True
+            os.write(1, data)
+"#;
+
+/// The round trips of an `up` that finds nothing to do, with those of the handshake.
+fn turns(project: &mut Project) -> u32 {
+    let (program, counted) = (project.home.join("line.py"), project.home.join("turns"));
+    std::fs::write(&program, COUNTING_LINE).unwrap();
+    let line = format!("ProxyCommand python3 {} %h %p {}\n", program.display(), counted.display());
+    let config = project.home.join("config");
+    std::fs::write(&config, line).unwrap();
+    // OpenSSH takes no notice of HOME.
+    let ssh = project.home.join("bin/ssh");
+    std::fs::create_dir_all(ssh.parent().unwrap()).unwrap();
+    std::fs::write(&ssh, format!("#!/bin/sh\nexec /usr/bin/ssh -F {} \"$@\"\n", config.display())).unwrap();
+    std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    project.set("PATH", format!("{}:{path}", ssh.parent().unwrap().display()));
+    project.up().says("Nothing to change");
+    std::fs::read_to_string(&counted).unwrap().parse().unwrap()
 }
 
 fn books_on_page(page: &Response) -> usize {

@@ -1,16 +1,25 @@
 //! One file a verb: what it does, in order.
 
+mod apps;
 mod completions;
 mod config;
+mod db;
 mod destroy;
 mod doctor;
+mod domains;
+mod import;
 mod init;
 mod logs;
+mod maintenance;
 mod names;
+mod open;
 mod plan;
+mod ps;
 mod releases;
+mod restart;
 mod rollback;
 mod run;
+mod scale;
 mod ssh;
 mod status;
 mod up;
@@ -21,6 +30,7 @@ use std::sync::Arc;
 
 use crate::assets::Assets;
 use crate::cli::{Cli, Command, Global, Up};
+use crate::config::tls::Origin;
 use crate::config::{Config, Defaults};
 use crate::engine::Desired;
 use crate::error::{Exit, Failure};
@@ -29,7 +39,6 @@ use crate::providers::{self, Place};
 use crate::release::Source;
 use crate::source;
 use crate::transport::Session;
-use crate::tree::Tree;
 use crate::ui::{Options, Ui};
 
 /// Runs a command and says how it ended.
@@ -44,7 +53,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Init(args) => init::run(&global, &args, &ui),
         Command::Schema => completions::schema(&ui),
         Command::Completions { shell } => completions::run(shell),
-        Command::Man => completions::man(),
+        Command::Man(args) => completions::man(&args),
         other => block_on(run_remote(global, other, Arc::clone(&ui))),
     };
     match result {
@@ -72,12 +81,18 @@ fn block_on(work: impl Future<Output = Result<ExitCode, Failure>>) -> Result<Exi
 }
 
 async fn run_remote(global: Global, command: Command, ui: Arc<Ui>) -> Result<ExitCode, Failure> {
-    if matches!(command, Command::Up(_) | Command::Config(_) | Command::Rollback(_)) {
+    if matches!(
+        command,
+        Command::Up(_) | Command::Config(_) | Command::Rollback(_) | Command::Scale(_) | Command::Restart(_)
+    ) {
         let shown = Arc::clone(&ui);
         ui.interrupts().listen(move || {
             shown.idle();
             shown.warn("interrupted");
         });
+    }
+    if let Command::Import(args) = command {
+        return import::run(&global, args, &ui).await;
     }
     let mut workspace = Workspace::open(&global)?;
     if let Command::Up(Up { no_dump: true, .. }) = &command {
@@ -85,24 +100,35 @@ async fn run_remote(global: Global, command: Command, ui: Arc<Ui>) -> Result<Exi
     }
     match command {
         Command::Up(args) => up::run(workspace, &args, &ui).await,
-        Command::Plan => plan::run(workspace, &ui).await,
+        Command::Plan(args) => plan::run(workspace, &args, &ui).await,
         Command::Releases(args) => releases::run(workspace, &args, &ui).await,
         Command::Rollback(args) => rollback::run(workspace, &args, &ui).await,
+        Command::Db(args) => db::run(&global, workspace, args, &ui).await,
         Command::Status => status::run(workspace, &ui).await,
+        Command::Maintenance(args) => maintenance::run(workspace, &args, &ui).await,
         Command::Doctor => doctor::run(workspace, &ui).await,
         Command::Destroy(args) => destroy::run(workspace, &args, &ui).await,
         Command::Ssh(args) => ssh::run(workspace, &args, &ui).await,
         Command::Logs(args) => logs::run(workspace, &args, &ui).await,
+        Command::Run(args) if args.detach => run::detach(workspace, &args.command, &ui).await,
         Command::Run(args) => run::run(workspace, &args.command, &ui).await,
-        Command::Manage(args) => {
-            let mut words = vec!["python".to_string(), "manage.py".to_string()];
-            words.extend(args.command);
-            run::run(workspace, &words, &ui).await
+        Command::Manage(args) => run::manage(workspace, args.command, &ui).await,
+        Command::Shell(args) => {
+            let words = std::iter::once("shell".to_string()).chain(args.arguments).collect();
+            run::manage(workspace, words, &ui).await
         }
+        Command::Ps => ps::run(workspace, &ui).await,
+        Command::Scale(args) => scale::run(workspace, &global, &args, &ui).await,
+        Command::Restart(args) => restart::run(workspace, &args, &ui).await,
+        Command::Domains(args) => domains::run(workspace, &global, args, &ui).await,
+        Command::Open(args) => open::run(workspace, &args, &ui).await,
+        Command::Apps => apps::run(workspace, &ui).await,
         Command::Config(args) => config::run(workspace, args, &ui).await,
-        Command::Init(_) | Command::Schema | Command::Completions { .. } | Command::Man => {
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Init(_)
+        | Command::Import(_)
+        | Command::Schema
+        | Command::Completions { .. }
+        | Command::Man(_) => Ok(ExitCode::SUCCESS),
     }
 }
 
@@ -138,21 +164,38 @@ impl Workspace {
                 .count();
             Failure::input(format!("{}:{}: not UTF-8 text", global.file, line + 1))
         })?;
-        let paths = source::list(&folder)?;
+        let mut paths = source::list(&folder)?;
         let project = detect(&folder, &paths);
         let names: Vec<&str> = assets.playbook_names().collect();
         let defaults = Defaults { folder_name: &folder_name(&folder), playbooks: &names };
         let config =
             crate::config::load(&global.file, &text, global.environment.as_deref(), &project, &defaults)?;
+        // A secret file goes its own way, whatever git thinks of it.
+        let secret = |path: &String| {
+            config.files.iter().any(|(name, here)| path == name || *path == project::join(".", here))
+                || matches!(&config.tls.origin, Origin::Own { key, .. } if *path == project::join(".", key))
+        };
+        paths.retain(|path| !secret(path));
         Ok(Self { folder, config, assets, paths })
+    }
+
+    /// Whether another text of the configuration file would be valid.
+    fn check(&self, global: &Global, text: &str) -> Result<(), Failure> {
+        let project = detect(&self.folder, &self.paths);
+        let names: Vec<&str> = self.assets.playbook_names().collect();
+        let defaults = Defaults { folder_name: &folder_name(&self.folder), playbooks: &names };
+        crate::config::load(&global.file, text, global.environment.as_deref(), &project, &defaults)?;
+        Ok(())
     }
 
     fn source(&self) -> Result<Source, Failure> {
         let git = source::git(&self.folder);
         Ok(Source {
             tree: source::tree(&self.folder, &self.paths)?,
-            requirements: source::requirements(&self.folder, &self.config.django.requirements)?,
+            packages: source::packages(&self.folder, &self.config.django.dependencies)?,
             migrations: source::migrations(&self.folder, &self.paths),
+            settings: source::settings(&self.folder, &self.paths, &self.config.django),
+            files: source::placed(&self.folder, &self.config)?,
             commit: git.commit,
             branch: git.branch,
             dirty: git.dirty,
@@ -170,15 +213,7 @@ impl Workspace {
 
     /// For changes that take the live release's code as it is.
     fn without_source(self) -> Result<(PathBuf, Desired), Failure> {
-        let source = Source {
-            tree: Tree::default(),
-            requirements: Vec::new(),
-            migrations: Vec::new(),
-            commit: None,
-            branch: None,
-            dirty: false,
-            who: source::who(),
-        };
+        let source = Source::without_code(source::who());
         let desired = Desired::new(&self.folder, self.config, source, self.assets)?;
         Ok((self.folder, desired))
     }

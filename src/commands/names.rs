@@ -51,6 +51,11 @@ impl Names {
         self.plan.as_ref().is_none_or(DnsPlan::is_empty)
     }
 
+    /// Whether records were changed in this run.
+    pub fn were_changed(&self) -> bool {
+        self.changed
+    }
+
     /// What is to be done, as the plan shows it.
     pub fn changes(&self) -> Vec<Change> {
         self.plan.as_ref().map(DnsPlan::changes).unwrap_or_default()

@@ -12,8 +12,9 @@ use crate::engine;
 use crate::error::Failure;
 use crate::facts::Ask;
 use crate::facts::app::{App, Dump};
-use crate::human::{bytes, count};
+use crate::human::{bytes, count, moment};
 use crate::release::rollback::{State, state};
+use crate::table::{Table, Tone};
 use crate::ui::Ui;
 
 use super::Workspace;
@@ -32,7 +33,7 @@ pub async fn run(workspace: Workspace, args: &Releases, ui: &Arc<Ui>) -> Result<
         return Ok(ExitCode::SUCCESS);
     }
     let shown: Vec<&Row> = rows.iter().take(args.lines).collect();
-    ui.result_or_json(&table(&shown, ui), &json!(shown));
+    ui.result_or_json(&ui.table(&table(&shown)), &json!(shown));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -84,33 +85,18 @@ fn row(app: &App, number: u32) -> Row {
     }
 }
 
-fn table(rows: &[&Row], ui: &Ui) -> String {
-    let mut lines = vec![["", "state", "when", "who", "commit", "what", "migrations"].map(String::from)];
-    lines.extend(rows.iter().map(|row| cells(row)));
-    let width = |column: usize| {
-        let cell = |line: &[String; 7]| line.get(column).map_or(0, |text| text.chars().count());
-        lines.iter().map(cell).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..7).map(width).collect();
-    let mut out = String::new();
-    for (index, line) in lines.iter().enumerate() {
-        let padded: Vec<String> =
-            line.iter().zip(&widths).map(|(text, width)| format!("{text:<width$}", width = *width)).collect();
-        let text = padded.join("  ");
-        let text = text.trim_end();
-        let state = index.checked_sub(1).and_then(|index| rows.get(index)).map(|row| row.state);
-        let _ = writeln!(
-            out,
-            "{}",
-            match state {
-                Some(State::Live) => ui.green(text),
-                Some(State::Bad | State::Failed) => ui.red(text),
-                Some(State::Good) => text.to_string(),
-                Some(State::Gone) | None => ui.dim(text),
-            }
-        );
+fn table(rows: &[&Row]) -> Table {
+    let mut table = Table::new(&["", "state", "when", "who", "commit", "what", "migrations"]);
+    for row in rows {
+        let tone = match row.state {
+            State::Live => Tone::Good,
+            State::Bad | State::Failed => Tone::Bad,
+            State::Good => Tone::Plain,
+            State::Gone => Tone::Dim,
+        };
+        table.row(tone, cells(row));
     }
-    out
+    table
 }
 
 fn cells(row: &Row) -> [String; 7] {
@@ -136,7 +122,7 @@ fn cells(row: &Row) -> [String; 7] {
     [
         format!("v{}", row.number),
         row.state.word().into(),
-        at.replacen('T', " ", 1),
+        moment(at),
         row.who.clone().unwrap_or_else(|| "-".into()),
         commit,
         what,

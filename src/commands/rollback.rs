@@ -21,7 +21,7 @@ pub async fn run(workspace: Workspace, args: &Rollback, ui: &Arc<Ui>) -> Result<
     let (folder, desired) = workspace.without_source()?;
     let done = engine::rollback(&session, &desired, &folder, &wish, ui).await?;
     session.close().await;
-    let url = up::url(desired.config(), &address);
+    let url = up::url(desired.config(), &address, done.https);
     let text = format!("v{} serves {url}: rollback to v{}", done.number, done.target);
     ui.done(&text, &json!({"release": done.number, "target": done.target, "url": url}));
     ui.note(&format!(

@@ -28,9 +28,8 @@ pub async fn run(workspace: Workspace, args: &Ssh, ui: &Arc<Ui>) -> Result<ExitC
     Ok(exit_code(status))
 }
 
-/// A terminal where both sides of one are there.
+/// A terminal where both sides of one are there. One that does not know its size has the usual one.
 pub fn pty(wanted: bool) -> Option<TermSize> {
     (wanted && std::io::stdin().is_terminal() && std::io::stdout().is_terminal())
-        .then(terminal_size)
-        .flatten()
+        .then(|| terminal_size().unwrap_or(TermSize { columns: 80, rows: 24 }))
 }

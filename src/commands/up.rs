@@ -1,5 +1,6 @@
 //! `ship up`: makes it so.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -39,13 +40,14 @@ pub async fn run(workspace: Workspace, args: &Up, ui: &Arc<Ui>) -> Result<ExitCo
 /// A server that is there already, or that Vagrant makes.
 async fn at_hand(workspace: &Workspace, args: &Up, ui: &Arc<Ui>) -> Result<ExitCode, Failure> {
     let (session, address) = workspace.connect(true, ui).await?;
-    let desired = workspace.desired()?;
-    let config = desired.config();
-    let target = names_target(config, &address).await;
+    let mut desired = workspace.desired()?;
+    let target = names_target(desired.config(), &address).await;
+    desired.set_addresses(target.iter().flat_map(Target::addresses));
     let mut names = match &target {
-        Some(target) => Some(Names::survey(config, target, ui).await?),
+        Some(target) => Some(Names::survey(desired.config(), target, ui).await?),
         None => None,
     };
+    desired.set_names_move(names.as_ref().is_some_and(|names| !names.is_settled()));
     let mut made = 0;
     if let (Some(names), Some(target)) = (&mut names, &target)
         && !names.is_settled()
@@ -56,18 +58,47 @@ async fn at_hand(workspace: &Workspace, args: &Up, ui: &Arc<Ui>) -> Result<ExitC
             return Err(Failure::failed("nothing was changed"));
         }
         made = plan.changes.len();
-        names.apply(config, target, ui).await?;
+        names.apply(desired.config(), target, ui).await?;
     }
     let mut outcome = engine::up(&session, &desired, &workspace.folder, None, !args.no_wait, ui).await?;
     outcome.changes += made;
-    session.close().await;
     if let Some(names) = &names {
         names.wait(ui).await?;
+        certificate_too(&session, &mut desired, &workspace.folder, names, &mut outcome, ui).await?;
     }
+    session.close().await;
     if let Some(target) = target.filter(|_| outcome.is_news() || args.wait_dns) {
-        names::by_hand(config, &target, args.wait_dns, ui).await?;
+        names::by_hand(desired.config(), &target, args.wait_dns, ui).await?;
     }
-    Ok(done(config, &outcome, &address, ui))
+    done(desired.config(), &outcome, &address, ui)
+}
+
+/// The addresses that the world reaches the server at, as far as this computer knows them.
+pub(super) async fn reached_at(config: &Config, address: &str) -> Vec<IpAddr> {
+    match names_target(config, address).await {
+        Some(target) => target.addresses(),
+        None if matches!(config.server, Server::Vagrant(_)) => Vec::new(),
+        None => address.trim_start_matches('[').trim_end_matches(']').parse().into_iter().collect(),
+    }
+}
+
+/// Gets the certificate that had to wait for records which this run has changed.
+async fn certificate_too(
+    session: &Session,
+    desired: &mut Desired,
+    project: &Path,
+    names: &Names,
+    outcome: &mut Outcome,
+    ui: &Ui,
+) -> Result<(), Failure> {
+    desired.set_names_move(false);
+    if !names.were_changed() || !desired.config().tls.is_on() {
+        return Ok(());
+    }
+    let before = outcome.changes;
+    *outcome = engine::up(session, desired, project, Some(&Plan::default()), true, ui).await?;
+    outcome.changes += before;
+    Ok(())
 }
 
 /// Where the names of a host of the user's own lead to. A Vagrant machine has no names.
@@ -80,15 +111,37 @@ async fn names_target(config: &Config, address: &str) -> Option<Target> {
     target.leads_somewhere().then_some(target)
 }
 
-fn done(config: &Config, outcome: &Outcome, address: &str, ui: &Ui) -> ExitCode {
-    let url = url(config, address);
+/// Tells how it ended. That a certificate is yet to come is a warning: the release is live, and everybody is served. That
+/// visitors are shown one that has ended is a failure.
+fn done(config: &Config, outcome: &Outcome, address: &str, ui: &Ui) -> Result<ExitCode, Failure> {
+    let url = url(config, address, outcome.tls.is_served());
+    let obstacles = outcome.tls.obstacles();
+    if outcome.tls.is_broken() {
+        let failure = Failure::failed(format!(
+            "{} is live, but its certificate {}",
+            release_name(outcome.live),
+            outcome.tls.line()
+        ));
+        return Err(failure
+            .detail(obstacles.join("\n"))
+            .hint("`ship doctor` looks at it closely; `ship up` tries again"));
+    }
+    for obstacle in &obstacles {
+        ui.warn(obstacle);
+    }
+    if !outcome.tls.waiting.is_empty() {
+        ui.note("the site is served by HTTP under such names until then; `ship up` finishes it once they lead here");
+    }
     let live = release_name(outcome.live);
     let text = match outcome.changes {
         0 => format!("Nothing to change: {live} serves {url}"),
         _ => format!("{live} serves {url}"),
     };
-    ui.done(&text, &json!({"changed": outcome.changes > 0, "changes": outcome.changes, "release": outcome.live, "url": url}));
-    ExitCode::SUCCESS
+    ui.done(&text, &json!({"changed": outcome.changes > 0, "changes": outcome.changes, "release": outcome.live, "url": url, "https": outcome.tls.is_served(), "obstacles": obstacles}));
+    if outcome.live == Some(1) && outcome.changes > 0 && !ui.is_json() {
+        ui.note("next: `ship open` shows it, `ship manage createsuperuser` makes a login for its admin, `ship logs -f` follows it");
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The cloud first, then the server in it, as one plan.
@@ -104,6 +157,8 @@ async fn in_cloud(
     refuse_replacement(&machine, args.replace)?;
     let mut names = Names::survey(&workspace.config, &machine.target(), ui).await?;
     desired.set_volume(machine.volume_device());
+    desired.set_addresses(machine.target().addresses());
+    desired.set_names_move(!names.is_settled());
     let mut made = 0;
     let mut agreed = None;
     let mut copy = None;
@@ -129,6 +184,7 @@ async fn in_cloud(
         machine.carry_out(ui).await?;
         names.apply(&workspace.config, &machine.target(), ui).await?;
         desired.set_volume(machine.volume_device());
+        desired.set_addresses(machine.target().addresses());
     }
     let session = machine.login(ui).await?;
     let mut outcome =
@@ -137,13 +193,14 @@ async fn in_cloud(
     if let Some(copy) = copy {
         bring_back(&session, desired.config(), &copy, outcome.live, ui).await?;
     }
-    session.close().await;
     names.wait(ui).await?;
+    certificate_too(&session, &mut desired, &workspace.folder, &names, &mut outcome, ui).await?;
+    session.close().await;
     if made > 0 || outcome.is_news() || args.wait_dns {
         names::by_hand(desired.config(), &machine.target(), args.wait_dns, ui).await?;
     }
     let address = machine.found().reachable_at().map(|address| address.to_string()).unwrap_or_default();
-    Ok(done(desired.config(), &outcome, &address, ui))
+    done(desired.config(), &outcome, &address, ui)
 }
 
 /// What changes in the cloud, in the DNS and on the server, as far as the server can be asked or foretold.
@@ -205,7 +262,7 @@ async fn bring_back(
     if copy.database.is_some() {
         ui.working("migrating the restored database");
         let words = ["python", "manage.py", "migrate", "--noinput"].map(String::from);
-        let output = session.exec(&run_script(config, &words, false), bytes::Bytes::new()).await?;
+        let output = session.exec(&run_script(config, &words), bytes::Bytes::new()).await?;
         if !output.success() {
             return Err(with_copy(
                 Failure::failed("the restored database does not migrate").detail(output.stderr_text()),
@@ -221,6 +278,7 @@ async fn bring_back(
 }
 
 /// Where a browser finds the site. `address` is the server's, for a site without names of its own.
-pub fn url(config: &Config, address: &str) -> String {
-    format!("http://{}/", config.domains.first().map_or(address, String::as_str))
+pub fn url(config: &Config, address: &str, https: bool) -> String {
+    let scheme = if https { "https" } else { "http" };
+    format!("{scheme}://{}/", config.domains.first().map_or(address, String::as_str))
 }

@@ -4,8 +4,11 @@
 
 use std::fmt::Write as _;
 
-use super::app_name;
+use super::validate::name_problem;
+use super::{Database, app_name};
+use crate::process::services::proposals;
 use crate::project::Project;
+use crate::project::dependencies::Kind;
 
 /// Renders a `ship.yml` for a project in a folder of this name.
 ///
@@ -23,27 +26,62 @@ pub fn render(project: &Project, folder: &str) -> String {
     out.line("# A server that `ship up` makes, with DIGITALOCEAN_TOKEN set, or with your AWS credentials:");
     out.line("# server: {provider: digitalocean, region: fra1, size: s-1vcpu-1gb}");
     out.line("# server: {provider: ec2, region: eu-central-1, size: t3.small}");
-    out.line("# A Debian or Ubuntu server of yours:");
+    out.line("# A Debian or Ubuntu server of yours, with a key that ssh uses by itself, or `key: ~/.ssh/id_ed25519`:");
     out.line("# server: {provider: ssh, host: 203.0.113.7, user: root}");
     out.line("");
     out.line("# The names that the site answers to; without them, any.");
     out.line("# domains: [example.com, www.example.com]");
     out.line("# Who keeps their records: digitalocean, route53, or none, and ship says what to set.");
     out.line("# dns: digitalocean");
+    out.line(
+        "# With domains, a server in the world gets a certificate of Let's Encrypt's. For a local machine:",
+    );
+    out.line("# tls: self-signed");
     out.line("");
     python(project, &mut out);
     django(project, &mut out);
     requirements(project, &mut out);
     out.line("");
-    out.line("# postgres, sqlite, or external (the secret DATABASE_URL says where).");
-    out.line("database: postgres");
+    out.line("# postgres, mysql, sqlite, or external (the secret DATABASE_URL says where).");
+    match project.signs.engines.mysql(&project.packages) {
+        Some(why) => {
+            out.comment(&format!("{why}."));
+            out.line("database: mysql");
+        }
+        None => out.line("database: postgres"),
+    }
+    out.line("# Backups every night; `to` sends them to a bucket, encrypted.");
+    out.line("# backups: {at: \"03:30\", to: s3://my-backups}");
     workers(project, &mut out);
     out.line("");
-    out.line("# Environment variables that are no secret, as text.");
-    out.line("# env: {TIME_ZONE: UTC}");
-    out.line("# Names only; `ship config set NAME=VALUE` sets their values on the server.");
-    out.line("# secrets: [EMAIL_HOST_PASSWORD]");
+    variables(project, &mut out);
     out.0
+}
+
+/// The environment: what `app.json` names, else an example.
+fn variables(project: &Project, out: &mut Lines) {
+    let found = project.app_json.clone().unwrap_or_default();
+    let allowed = |name: &&String| name_problem(name, Database::Postgres).is_none();
+    out.line("# Environment variables that are no secret, as text.");
+    let env: Vec<String> = found
+        .env
+        .iter()
+        .filter(|(name, value)| allowed(name) && !value.chars().any(is_break))
+        .map(|(name, value)| format!("{name}: {}", serde_json::Value::from(value.as_str())))
+        .collect();
+    match env.as_slice() {
+        [] => out.line("# env: {TIME_ZONE: UTC}"),
+        some => out.line(&format!("env: {{{}}}    # found in app.json", some.join(", "))),
+    }
+    out.line("# Names only; `ship config set NAME=VALUE` sets their values on the server.");
+    let names = |names: &[String]| names.iter().filter(allowed).cloned().collect::<Vec<_>>().join(", ");
+    let (secrets, optional) = (names(&found.secrets), names(&found.optional));
+    if secrets.is_empty() {
+        let example = if optional.is_empty() { "EMAIL_HOST_PASSWORD" } else { &optional };
+        out.line(&format!("# secrets: [{example}]"));
+    } else {
+        out.line(&format!("secrets: [{secrets}]    # found in app.json"));
+    }
 }
 
 struct Lines(String);
@@ -63,12 +101,14 @@ impl Lines {
 }
 
 fn python(project: &Project, out: &mut Lines) {
-    match (&project.python, &project.python_at_least) {
+    match (&project.python, &project.python_bounds) {
         (Some(found), _) => {
             out.comment(&format!("python: \"{}\"    # found in {}", found.value, found.origin))
         }
-        (None, Some(bound)) => {
-            out.comment(&format!("python: \"3.11\"    # {} wants at least {}", bound.origin, bound.value));
+        (None, Some((bounds, origin))) => {
+            out.comment(&format!(
+                "{origin} allows Python {bounds}; the distribution's is taken if it is one of them."
+            ));
         }
         (None, None) => out.line("# python: \"3.11\"    # without it, the distribution's"),
     }
@@ -122,31 +162,57 @@ fn django(project: &Project, out: &mut Lines) {
 }
 
 fn requirements(project: &Project, out: &mut Lines) {
-    match (project.requirements.as_slice(), &project.export) {
-        ([], Some(found)) => {
-            out.comment(&format!("No requirements file; write one from {}: {}", found.origin, found.value));
+    let Some(root) = project.roots.first() else { return };
+    match (&root.dependencies, &root.export) {
+        (Some(found), _) if found.kind == Kind::Requirements => {
+            out.comment(&format!("requirements: {}    # found", plain(&found.shown())));
         }
-        ([], None) => out.line("# No requirements file; ship installs the site's packages from one."),
-        ([path, ..], _) => out.comment(&format!("requirements: {}    # found", plain(path))),
+        (Some(found), _) => out.comment(&format!("Packages are installed from {}.", found.shown())),
+        (None, Some(found)) => {
+            out.comment(&format!(
+                "Nothing says what to install; {} is enough for `{}`.",
+                found.origin, found.value
+            ));
+        }
+        (None, None) => out.line("# No requirements file; ship installs the site's packages from one."),
     }
 }
 
 fn workers(project: &Project, out: &mut Lines) {
     out.line("");
-    out.line("# gunicorn is sized by itself; other names are long-running commands.");
+    match project.procfile.get("web") {
+        Some(line) => out.comment(&format!(
+            "The Procfile's `web: {line}` decides the server; what is named here overrides."
+        )),
+        None => out.line("# gunicorn is sized by itself; other names are long-running commands."),
+    }
     out.line("# processes:");
     out.line("#   web: {workers: auto, timeout: 30}");
     let mut written = String::new();
     for (name, command) in project.worker_candidates() {
         let mut line = String::new();
         // Writing to a String can't fail.
-        let _ = write!(line, "  {}: {}    # found in Procfile", app_name(name), plain(command));
+        let _ =
+            write!(line, "  {}: {}    # from the Procfile, runs by itself", app_name(name), plain(command));
         out.comment(&line);
         written.push_str(name);
+    }
+    for proposal in
+        proposals(&project.signs, &project.packages).iter().filter(|_| project.procfile.is_empty())
+    {
+        out.comment(&format!(
+            "  {}: {}    # runs by itself: {}",
+            proposal.name,
+            plain(&proposal.command),
+            proposal.why
+        ));
+        written.push_str(proposal.name);
     }
     if written.is_empty() {
         out.line("#   worker: celery -A project worker");
     }
+    out.line("# Commands that run at set times.");
+    out.line("# schedule: {clearsessions: {command: python manage.py clearsessions, at: daily}}");
 }
 
 fn is_break(c: char) -> bool {

@@ -3,24 +3,33 @@
 //! Invariant: nothing downstream of this module sees an `Option` that stands for a default, and
 //! nothing is created anywhere before the whole file is valid.
 
+pub mod backups;
 mod de;
+pub mod edit;
 pub mod error;
+pub mod hardening;
 pub mod init;
+mod processes;
 pub mod schema;
 pub mod spec;
+pub mod tls;
 mod validate;
 mod yaml;
 
 use std::collections::BTreeMap;
 
 pub use error::{ConfigError, Place, Problem};
-pub use validate::app_name;
+pub use validate::{DEFAULT_PORT, app_name};
 
+use self::hardening::{Hardening, Limits};
 use self::spec::{Spec, SpecAdvice};
+use self::tls::Tls;
 use self::validate::Around;
 use self::yaml::{Kind, Node};
 use crate::nearest::nearest;
-use crate::project::Project;
+use crate::process::services::Service;
+use crate::process::serving::Serving;
+use crate::project::{Bounds, Dependencies, Node as FrontEnd, Project};
 
 /// What the file may leave out and the project's files don't say.
 #[derive(Debug, Clone, Copy, Default)]
@@ -178,22 +187,54 @@ pub struct Config {
     pub domains: Vec<String>,
     /// The domains' records.
     pub dns: Dns,
+    /// The certificate.
+    pub tls: Tls,
     /// The Python the project wants.
     pub python: PythonWish,
+    /// Where uv finds other Pythons than the distribution's; `None` is GitHub.
+    pub python_mirror: Option<String>,
+    /// The front end to build, if any.
+    pub node: Option<FrontEnd>,
     /// Where Django is.
     pub django: Django,
     /// The database.
     pub database: Database,
+    /// What of the project made ship choose it; empty if the user did, or nothing.
+    pub database_why: String,
+    /// Whether the site speaks to a MySQL or MariaDB, here or elsewhere.
+    pub speaks_mysql: bool,
+    /// Extensions that a PostgreSQL on the server gets.
+    pub extensions: Vec<String>,
     /// gunicorn's settings.
     pub web: Web,
-    /// Further long-running processes, by name.
+    /// Further long-running processes, by name; replicas are there each.
     pub workers: BTreeMap<String, Worker>,
+    /// What runs once for each release, and what says so.
+    pub release_command: Option<(String, String)>,
+    /// Commands that run at set times, by name.
+    pub jobs: BTreeMap<String, Job>,
+    /// Services on the same server, and why each is there.
+    pub services: BTreeMap<Service, String>,
+    /// Where those are, for the variables that the project reads and nobody sets.
+    pub service_variables: BTreeMap<String, String>,
+    /// What protects the server.
+    pub hardening: Hardening,
+    /// The port on 127.0.0.1 that the site's server listens on: written, or found when the server is known.
+    pub port: u16,
+    /// Whether ship.yml names the port.
+    pub port_written: bool,
+    /// Requests a second that one address may make to the application.
+    pub rate_limit: Option<u32>,
     /// Environment of the site, not secret.
     pub env: BTreeMap<String, String>,
     /// Names of the secrets that must be set on the server.
     pub secrets: Vec<String>,
+    /// Secret files: the path in the project, and where it is on this computer, relative to the project.
+    pub files: BTreeMap<String, String>,
     /// Extra playbooks, in order.
     pub playbooks: Vec<PlaybookRef>,
+    /// Backups by the clock, if there are any.
+    pub backups: Option<backups::Backups>,
     /// How many releases stay on the server.
     pub keep_releases: u32,
     /// Databases larger than this, in MiB, are not dumped before a migration; 0 dumps none.
@@ -343,6 +384,13 @@ pub enum PythonWish {
         /// The file or key that said so.
         origin: String,
     },
+    /// One of these.
+    Bounds {
+        /// Which are allowed.
+        bounds: Bounds,
+        /// The file that said so.
+        origin: String,
+    },
 }
 
 /// Where Django is inside the project.
@@ -352,12 +400,26 @@ pub struct Django {
     pub root: String,
     /// Settings module.
     pub settings: String,
-    /// WSGI callable as gunicorn takes it, `package.wsgi` or `package.wsgi:application`.
+    /// WSGI callable as gunicorn takes it, `package.wsgi` or `package.wsgi:application`; the ASGI one of a project that
+    /// has no other.
     pub wsgi: String,
-    /// Requirements files relative to the project, in order.
-    pub requirements: Vec<String>,
+    /// The files that say which packages it needs.
+    pub dependencies: Dependencies,
+    /// Whether it uses GeoDjango, which needs libraries of the system.
+    pub geodjango: bool,
     /// The page that the health check asks for.
     pub health: Health,
+    /// What is set over the project's settings.
+    pub overlay: Overlay,
+}
+
+/// What is set over the project's settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overlay {
+    /// Whether there is one at all.
+    pub on: bool,
+    /// The overrides that are switched off, by name.
+    pub off: Vec<&'static str>,
 }
 
 /// The page that tells whether the site is well.
@@ -380,6 +442,27 @@ pub struct Worker {
     pub settle_s: u32,
     /// Seconds that it has to finish its work when it is told to stop.
     pub stop_timeout_s: u32,
+    /// The process that it is one of.
+    pub process: String,
+    /// Whether two must never run at once.
+    pub singleton: bool,
+    /// What says that it should run.
+    pub origin: String,
+    /// What it may do.
+    pub limits: Limits,
+}
+
+/// A command that runs at set times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Its command line.
+    pub command: String,
+    /// When, as systemd writes it.
+    pub calendar: String,
+    /// Seconds after which a run is ended.
+    pub timeout_s: u32,
+    /// What it may do.
+    pub limits: Limits,
 }
 
 impl Django {
@@ -399,21 +482,31 @@ pub enum Database {
     Postgres,
     /// A file in the shared folder.
     Sqlite,
+    /// MariaDB on the same server.
+    Mysql,
     /// Elsewhere; `DATABASE_URL` is a secret.
     External,
 }
 
-/// gunicorn's settings.
+/// How the site is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Web {
+    /// By what.
+    pub serving: Serving,
+    /// Seconds that connections of the old release may go on.
+    pub drain_s: u32,
     /// Number of worker processes; `None` sizes them from cores and memory when the server is known.
     pub workers: Option<u32>,
     /// Seconds after which a request is given up, in nginx and in gunicorn.
     pub timeout_s: u32,
     /// Seconds that the application may take to load.
     pub boot_timeout_s: u32,
+    /// Whether gunicorn loads the application once, for all of its workers.
+    pub preload: bool,
     /// Largest request body in MiB.
     pub max_upload_mb: u32,
+    /// What it may do.
+    pub limits: Limits,
 }
 
 /// An extra playbook.

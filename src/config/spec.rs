@@ -10,8 +10,12 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::backups::BackupsSpec;
 use super::de::{Advice, fields_of};
+use super::hardening::{HardeningSpec, LimitsSpec, Network};
+use super::tls::TlsSpec;
 use super::yaml::Node;
+use crate::nearest::nearest;
 
 /// A Django project's deployment by ship. Only `server` is required.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -30,20 +34,43 @@ pub struct Spec {
     pub domains: Option<Vec<String>>,
     /// Where the domains' records are kept. Default: none, and `ship up` says which records to set.
     pub dns: Option<DnsSpec>,
+    /// Where the site's certificate comes from. Default: letsencrypt with `domains`, else none; none for Vagrant.
+    pub tls: Option<TlsSpec>,
     /// Python version, in quotes: without them, YAML tools read 3.10 as 3.1. Default: runtime.txt,
-    /// .python-version, or the distribution's Python.
+    /// .python-version, Pipfile, or what pyproject.toml allows. Another than the distribution's comes from uv.
     #[schemars(with = "Option<PythonText>")]
     pub python: Option<String>,
+    /// Where uv finds Pythons that the distribution doesn't have, for networks without GitHub: the address of a copy of
+    /// python-build-standalone's releases, or of a list of downloads as uv reads it, ending in .json.
+    #[schemars(example = &"https://mirror.example.com/python-build-standalone/releases/download")]
+    pub python_mirror: Option<String>,
+    /// Whether node builds the front end of each release. Default: auto, if package.json has a build script.
+    #[schemars(extend("default" = "auto"))]
+    pub node: Option<NodeSpec>,
     /// Where Django is. Everything is detected; a key here overrides it.
     pub django: Option<DjangoSpec>,
-    /// Requirements file or files, relative to the project. Default: requirements.txt, or the
-    /// production, prod or base file in requirements/.
+    /// Requirements file or files, relative to the project. Default: what is found: a lock file of uv, poetry, PDM or
+    /// pipenv, requirements.txt or the production, prod or base file in requirements/, pyproject.toml, setup.py.
     pub requirements: Option<OneOrMany>,
-    /// Database of the site. Default: postgres.
+    /// Database of the site. Default: postgres, or mysql for a project that is written for it.
     #[schemars(extend("default" = "postgres"))]
     pub database: Option<DatabaseSpec>,
     /// What runs: gunicorn under `web`, and any number of workers by name.
     pub processes: Option<ProcessesSpec>,
+    /// Commands that run at set times, by name.
+    pub schedule: Option<BTreeMap<String, JobSpec>>,
+    /// Services on the same server. Default: those that the project's settings look for on their own host.
+    pub services: Option<ServicesSpec>,
+    /// What protects the server. Default: on, all of it; `off` for nothing.
+    #[schemars(extend("default" = "on"))]
+    pub hardening: Option<HardeningSpec>,
+    /// The port on 127.0.0.1 that the site's own server listens on, behind nginx. Default: 8000, for a second site on the
+    /// server the next free one.
+    #[schemars(range(min = 1024, max = 65535))]
+    pub port: Option<u16>,
+    /// Requests a second that one address may make to the application; a burst of five times as many passes. Default: no limit.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub rate_limit: Option<u32>,
     /// Largest upload in MiB. Default: 20.
     #[schemars(range(min = 1, max = 10240), extend("default" = 20))]
     pub upload_limit: Option<u32>,
@@ -53,6 +80,9 @@ pub struct Spec {
     /// Names of secret environment variables; `ship config set NAME=VALUE` sets them on the server.
     #[schemars(inner(regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$")), example = ["SENTRY_DSN"])]
     pub secrets: Option<Vec<String>>,
+    /// Secret files that git must not have, such as `secrets.json`: names in the project, or a map of them to where
+    /// they are on your computer. They are sent once and readable by the site alone.
+    pub files: Option<FilesSpec>,
     /// Further playbooks, in order: names of ship's own, or files relative to the project.
     #[schemars(example = ["redis", "./ops/custom.yml"])]
     pub playbooks: Option<Vec<String>>,
@@ -62,6 +92,8 @@ pub struct Spec {
     /// A database larger than this, in MiB, is not dumped before a migration; 0 never dumps. Default: 2048.
     #[schemars(range(max = 1_000_000), extend("default" = 2048))]
     pub dump_limit: Option<u32>,
+    /// Backups of the database and the uploaded files by the clock: `daily`, a time, or a map. Default: off.
+    pub backups: Option<BackupsSpec>,
     /// Variants by name, chosen with `-e NAME`. Any key from above: maps are merged key by key,
     /// everything else is replaced. Another `provider` replaces the whole `server`.
     #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
@@ -276,9 +308,55 @@ pub struct DjangoSpec {
     /// WSGI module, or `module:callable`.
     #[schemars(example = &"library.wsgi")]
     pub wsgi: Option<String>,
+    /// ASGI module, or `module:callable`; the site is then served by it. Default: when the project names an ASGI
+    /// server, or requires channels or daphne and sets ASGI_APPLICATION.
+    #[schemars(example = &"library.asgi")]
+    pub asgi: Option<String>,
     /// Path that must answer before a release goes live. Default: /.
     pub health: Option<HealthSpec>,
+    /// What ship sets over the project's own settings for production. Default: whatever they lack.
+    pub overlay: Option<OverlaySpec>,
 }
+
+/// Secret files: where each belongs in the project, and where it is on this computer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilesSpec {
+    /// Name in the project and path here.
+    pub items: Vec<(String, String)>,
+    /// Whether they were written as a list.
+    pub listed: bool,
+}
+
+/// What is set over the project's settings: all that they lack, nothing, or all but some.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OverlaySpec {
+    /// Whether there is an overlay at all.
+    pub on: bool,
+    /// The overrides that are switched off.
+    pub off: Vec<&'static str>,
+}
+
+/// The overrides of a project's settings by name, and what they do.
+pub const OVERRIDES: [(&str, &str); 14] = [
+    ("debug", "DEBUG off."),
+    ("secret_key", "A SECRET_KEY of the server's own in place of one in the code."),
+    ("allowed_hosts", "ALLOWED_HOSTS has `domains`."),
+    ("csrf_trusted_origins", "CSRF_TRUSTED_ORIGINS has `domains`."),
+    ("databases", "DATABASES from DATABASE_URL."),
+    ("installed_apps", "INSTALLED_APPS has what its apps need on PostgreSQL."),
+    ("static_url", "STATIC_URL, where it is missing."),
+    ("static_root", "STATIC_ROOT, where it is missing or of no use."),
+    ("media_root", "MEDIA_ROOT, where it is missing or of no use."),
+    ("mailers", "A default mailer that sends, in place of one for development."),
+    ("proxy_ssl_header", "SECURE_PROXY_SSL_HEADER, with TLS."),
+    ("secure_cookies", "Cookies for HTTPS alone, with TLS, and the session's for no script."),
+    ("security_headers", "X-Content-Type-Options and Referrer-Policy, where the project turns them off."),
+    ("silenced_checks", "No warning of what nginx does for Django, with TLS."),
+];
+
+/// `on` or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Switch(pub bool);
 
 /// The page that tells whether the site is well, as a path or with settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -304,14 +382,50 @@ struct HealthMap {
     timeout: Option<u32>,
 }
 
-/// The database of the site.
+/// Whether node builds a front end.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum DatabaseSpec {
+pub enum NodeSpec {
+    /// If package.json has a build script.
+    Auto,
+    /// Never; node is not installed either.
+    Off,
+}
+
+/// The database of the site, as a word or with settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseSpec {
+    /// Which one.
+    pub engine: DatabaseEngineSpec,
+    /// Extensions of PostgreSQL.
+    pub extensions: Vec<String>,
+}
+
+/// The database's settings.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "DatabaseSettings")]
+struct DatabaseMap {
+    /// Which one. Default: postgres.
+    engine: Option<DatabaseEngineSpec>,
+    /// Extensions of PostgreSQL that the site's database gets, such as postgis, pg_trgm or citext.
+    #[schemars(example = ["postgis", "pg_trgm"])]
+    extensions: Option<Vec<String>>,
+}
+
+/// Which database it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "DatabaseEngine")]
+pub enum DatabaseEngineSpec {
     /// PostgreSQL on the same server.
     Postgres,
     /// A file in the site's shared folder.
     Sqlite,
+    /// MariaDB on the same server.
+    Mysql,
+    /// The same.
+    Mariadb,
     /// Elsewhere; the secret DATABASE_URL says where.
     External,
 }
@@ -320,9 +434,13 @@ pub enum DatabaseSpec {
 #[derive(Debug, Clone, Default, JsonSchema)]
 #[schemars(rename = "Processes")]
 pub struct ProcessesSpec {
-    /// The site itself, served by gunicorn.
+    /// The site itself.
     pub web: Option<WebSpec>,
-    /// Any other name: a long-running command, kept running beside the site.
+    /// A command that runs once for each release, after the migrations and before it serves. Default: what the
+    /// Procfile's `release` does beside migrating and collecting static files.
+    pub release: Option<String>,
+    /// Any other name: a long-running command, kept running beside the site. Default: the Procfile's other lines, else
+    /// what the settings' task queue needs. Where one is named, these are all; `off` stands for none.
     #[schemars(flatten)]
     pub workers: BTreeMap<String, WorkerSpec>,
 }
@@ -336,6 +454,12 @@ pub struct WorkerSpec {
     pub settle: Option<u32>,
     /// Seconds that it has to finish its work when it is told to stop.
     pub stop_timeout: Option<u32>,
+    /// How many of it run.
+    pub replicas: Option<u32>,
+    /// Whether two must never run at once.
+    pub singleton: Option<bool>,
+    /// What it may do.
+    pub limits: LimitsSpec,
     /// Whether it was written as a command alone.
     pub word: bool,
 }
@@ -354,12 +478,100 @@ struct WorkerMap {
     /// Seconds that the worker has to finish its work when a release replaces it. Default: 300.
     #[schemars(range(min = 1, max = 86400), extend("default" = 300))]
     stop_timeout: Option<u32>,
+    /// How many of it run. Default: 1.
+    #[schemars(range(min = 1, max = 64), extend("default" = 1))]
+    replicas: Option<u32>,
+    /// Whether two must never run at once: the old release's is stopped before the new one's starts. Default: true
+    /// for what hands out work by the clock, such as `celery beat`.
+    singleton: Option<bool>,
+    /// Largest share of memory in MiB; what takes more is ended. Default: four fifths of the server's.
+    #[schemars(range(min = 16))]
+    memory: Option<u32>,
+    /// Which network it has: on, local (this server alone: its database, its Redis), off (Unix sockets alone). Default: on.
+    network: Option<Network>,
+    /// Whether it sees and may do no more than it needs. Default: what `hardening.sandbox` says.
+    sandbox: Option<Switch>,
+    /// Folders that it may write to besides the site's shared one.
+    #[schemars(inner(regex(pattern = r"^/")))]
+    writable: Option<Vec<String>>,
 }
 
-/// gunicorn's settings.
+/// A command that runs at set times.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Job")]
+pub struct JobSpec {
+    /// The command line.
+    #[schemars(example = &"python manage.py clearsessions")]
+    pub command: String,
+    /// When: cron's five fields, or a calendar of systemd's.
+    #[schemars(example = &"daily", example = &"*/10 * * * *", example = &"Mon..Fri 08:30")]
+    pub at: String,
+    /// Seconds after which a run is ended. Default: 3600.
+    #[schemars(range(min = 1, max = 604_800), extend("default" = 3600))]
+    pub timeout: Option<u32>,
+    /// Largest share of memory in MiB; what takes more is ended. Default: four fifths of the server's.
+    #[schemars(range(min = 16))]
+    pub memory: Option<u32>,
+    /// Which network it has: on, local (this server alone: its database, its Redis), off (Unix sockets alone). Default: on.
+    pub network: Option<Network>,
+    /// Whether it sees and may do no more than it needs. Default: what `hardening.sandbox` says.
+    pub sandbox: Option<Switch>,
+    /// Folders that it may write to besides the site's shared one.
+    #[schemars(inner(regex(pattern = r"^/")))]
+    pub writable: Option<Vec<String>>,
+}
+
+/// Services on the same server.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Services")]
+pub struct ServicesSpec {
+    /// Redis.
+    pub redis: Option<SwitchSpec>,
+    /// memcached.
+    pub memcached: Option<SwitchSpec>,
+}
+
+/// Whether something is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SwitchSpec {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
+    /// When the project's settings want it.
+    Auto,
+}
+
+/// Which server serves the site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WebServerSpec {
+    /// The one that the Procfile names, else gunicorn.
+    Auto,
+    /// gunicorn, for ASGI with uvicorn's workers.
+    Gunicorn,
+    /// uvicorn by itself.
+    Uvicorn,
+    /// daphne.
+    Daphne,
+    /// hypercorn.
+    Hypercorn,
+    /// waitress, which can't take over a socket: a release interrupts the site for seconds.
+    Waitress,
+}
+
+/// How the site is served.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct WebSpec {
+    /// The server. Default: the one that the Procfile names, else gunicorn.
+    pub server: Option<WebServerSpec>,
+    /// The server's command line, as a Procfile has it. Where to listen is ship's.
+    #[schemars(example = &"daphne library.asgi:application")]
+    pub command: Option<String>,
     /// Worker processes. Default: auto, sized from the server's cores and memory.
     pub workers: Option<Workers>,
     /// Seconds after which a request is given up. Default: 30.
@@ -368,6 +580,24 @@ pub struct WebSpec {
     /// Seconds that the application may take to load. Default: 120.
     #[schemars(range(min = 1, max = 3600), extend("default" = 120))]
     pub boot_timeout: Option<u32>,
+    /// Whether gunicorn loads the application once, for all of its workers: half the memory and half the time. An application
+    /// that starts threads or opens connections while it is loaded is loaded by each worker in any case. Default: on for
+    /// WSGI.
+    pub preload: Option<Switch>,
+    /// Seconds that connections of the old release may go on when a new one serves. Default: 300 for ASGI, whose
+    /// websockets stay open so long; else `timeout`.
+    #[schemars(range(min = 1, max = 86400))]
+    pub drain: Option<u32>,
+    /// Largest share of memory in MiB; what takes more is ended. Default: four fifths of the server's.
+    #[schemars(range(min = 16))]
+    pub memory: Option<u32>,
+    /// Which network it has: on, local (this server alone: its database, its Redis), off (Unix sockets alone). Default: on.
+    pub network: Option<Network>,
+    /// Whether it sees and may do no more than it needs. Default: what `hardening.sandbox` says.
+    pub sandbox: Option<Switch>,
+    /// Folders that it may write to besides the site's shared one.
+    #[schemars(inner(regex(pattern = r"^/")))]
+    pub writable: Option<Vec<String>>,
 }
 
 /// `auto` or a number.
@@ -403,6 +633,8 @@ impl<'de> Deserialize<'de> for ProcessesSpec {
                 while let Some(name) = map.next_key::<String>()? {
                     if name == "web" {
                         processes.web = map.next_value()?;
+                    } else if name == "release" {
+                        processes.release = map.next_value()?;
                     } else {
                         processes.workers.insert(name, map.next_value()?);
                     }
@@ -462,6 +694,132 @@ impl<'de> Deserialize<'de> for HealthSpec {
     }
 }
 
+impl<'de> Deserialize<'de> for DatabaseSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WordOrMap;
+        impl<'de> Visitor<'de> for WordOrMap {
+            type Value = DatabaseSpec;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`postgres`, `sqlite`, `mysql` or `external`, or a map (engine, extensions)")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<DatabaseSpec, E> {
+                let engine = DatabaseEngineSpec::deserialize(de::value::StrDeserializer::<E>::new(text))
+                    .map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))?;
+                Ok(DatabaseSpec { engine, extensions: Vec::new() })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<DatabaseSpec, A::Error> {
+                let map = DatabaseMap::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                let engine = map.engine.unwrap_or(DatabaseEngineSpec::Postgres);
+                Ok(DatabaseSpec { engine, extensions: map.extensions.unwrap_or_default() })
+            }
+        }
+        deserializer.deserialize_any(WordOrMap)
+    }
+}
+
+impl<'de> Deserialize<'de> for FilesSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ListOrMap;
+        impl<'de> Visitor<'de> for ListOrMap {
+            type Value = FilesSpec;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of files, or a map such as `{secrets.json: ./secrets.json}`")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<FilesSpec, A::Error> {
+                let mut items = Vec::new();
+                while let Some(name) = list.next_element::<String>()? {
+                    items.push((name.clone(), name));
+                }
+                Ok(FilesSpec { items, listed: true })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FilesSpec, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = map.next_entry()? {
+                    items.push(item);
+                }
+                Ok(FilesSpec { items, listed: false })
+            }
+        }
+        deserializer.deserialize_any(ListOrMap)
+    }
+}
+
+impl<'de> Deserialize<'de> for Switch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OnOrOff;
+        impl Visitor<'_> for OnOrOff {
+            type Value = Switch;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`on` or `off`")
+            }
+
+            fn visit_bool<E: de::Error>(self, on: bool) -> Result<Switch, E> {
+                Ok(Switch(on))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Switch, E> {
+                match text {
+                    "on" | "yes" => Ok(Switch(true)),
+                    "off" | "no" => Ok(Switch(false)),
+                    other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(OnOrOff)
+    }
+}
+
+impl<'de> Deserialize<'de> for OverlaySpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OffOrMap;
+        impl<'de> Visitor<'de> for OffOrMap {
+            type Value = OverlaySpec;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`off`, or a map of overrides such as `{allowed_hosts: off}`")
+            }
+
+            fn visit_bool<E: de::Error>(self, on: bool) -> Result<OverlaySpec, E> {
+                Ok(OverlaySpec { on, off: Vec::new() })
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<OverlaySpec, E> {
+                match text {
+                    "on" => Ok(OverlaySpec { on: true, off: Vec::new() }),
+                    "off" => Ok(OverlaySpec::default()),
+                    other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OverlaySpec, A::Error> {
+                let mut spec = OverlaySpec { on: true, off: Vec::new() };
+                while let Some((key, Switch(on))) = map.next_entry::<String, Switch>()? {
+                    let names = OVERRIDES.iter().map(|(name, _)| *name);
+                    let Some(name) = names.clone().find(|name| *name == key) else {
+                        let near = nearest(&key, names.clone());
+                        let near = near.map(|near| format!(", did you mean `{near}`?")).unwrap_or_default();
+                        let all: Vec<&str> = names.collect();
+                        let text = format!("no override `{key}`{near} (there are {})", all.join(", "));
+                        return Err(de::Error::custom(text));
+                    };
+                    if !on {
+                        spec.off.push(name);
+                    }
+                }
+                Ok(spec)
+            }
+        }
+        deserializer.deserialize_any(OffOrMap)
+    }
+}
+
 impl<'de> Deserialize<'de> for WorkerSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct CommandOrMap;
@@ -473,13 +831,23 @@ impl<'de> Deserialize<'de> for WorkerSpec {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<WorkerSpec, E> {
-                Ok(WorkerSpec { command: text.to_owned(), settle: None, stop_timeout: None, word: true })
+                Ok(WorkerSpec {
+                    command: text.to_owned(),
+                    settle: None,
+                    stop_timeout: None,
+                    replicas: None,
+                    singleton: None,
+                    limits: LimitsSpec::default(),
+                    word: true,
+                })
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<WorkerSpec, A::Error> {
                 let map = WorkerMap::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                let WorkerMap { command, settle, stop_timeout } = map;
-                Ok(WorkerSpec { command, settle, stop_timeout, word: false })
+                let WorkerMap { command, settle, stop_timeout, replicas, singleton, .. } = map;
+                let WorkerMap { memory, network, sandbox, writable, .. } = map;
+                let limits = LimitsSpec { memory, network, sandbox, writable };
+                Ok(WorkerSpec { command, settle, stop_timeout, replicas, singleton, limits, word: false })
             }
         }
         deserializer.deserialize_any(CommandOrMap)
@@ -563,6 +931,69 @@ impl JsonSchema for HealthSpec {
     }
 }
 
+impl JsonSchema for DatabaseSpec {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Database".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let word = generator.subschema_for::<DatabaseEngineSpec>();
+        let map = generator.subschema_for::<DatabaseMap>();
+        json_schema!({"anyOf": [word, map], "default": "postgres"})
+    }
+}
+
+impl JsonSchema for FilesSpec {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SecretFiles".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                {"type": "array", "items": {"type": "string"}},
+                {"type": "object", "additionalProperties": {"type": "string"}},
+            ],
+            "examples": [["secrets.json"], {"secrets.json": "../keys/production.json"}],
+        })
+    }
+}
+
+impl JsonSchema for Switch {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Switch".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"enum": ["on", "off", true, false], "default": "on"})
+    }
+}
+
+impl JsonSchema for OverlaySpec {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Overlay".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let switch = generator.subschema_for::<Switch>();
+        let mut properties = serde_json::Map::new();
+        for (name, does) in OVERRIDES {
+            let mut one = switch.clone().to_value();
+            if let Some(one) = one.as_object_mut() {
+                one.insert("description".to_owned(), does.into());
+            }
+            properties.insert(name.to_owned(), one);
+        }
+        json_schema!({
+            "anyOf": [
+                {"enum": ["on", "off", true, false]},
+                {"type": "object", "properties": properties, "additionalProperties": false},
+            ],
+            "default": "on",
+        })
+    }
+}
+
 impl JsonSchema for WorkerSpec {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Worker".into()
@@ -570,7 +1001,10 @@ impl JsonSchema for WorkerSpec {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let map = generator.subschema_for::<WorkerMap>();
-        json_schema!({"anyOf": [{"type": "string"}, map]})
+        json_schema!({
+            "anyOf": [{"type": "string"}, map],
+            "description": "Another process, by a name of yours: its command line, or a map. `off` for `worker` stands for none.",
+        })
     }
 }
 
@@ -636,11 +1070,10 @@ impl JsonSchema for Variables {
 }
 
 /// Keys of later versions, or of what people know from elsewhere, with what to do instead.
-const ELSEWHERE: [(&str, &str); 13] = [
+const ELSEWHERE: [(&str, &str); 12] = [
     ("region", "did you mean `server: {region: …}`?"),
     ("size", "did you mean `server: {size: …}`?"),
-    ("tls", "`tls` is not in this version yet"),
-    ("files", "`files` is not in this version yet"),
+    ("https", "did you mean `tls: letsencrypt`?"),
     ("provider", "did you mean `server: {provider: …}`?"),
     ("host", "did you mean `server: {provider: ssh, host: …}`?"),
     ("settings", "did you mean `django: {settings: …}`?"),
@@ -717,10 +1150,12 @@ impl Advice for SpecAdvice {
             ("provider", "server", Some("do")) => Some("did you mean `digitalocean`?".to_owned()),
             ("provider", "server", Some("aws" | "amazon")) => Some("did you mean `ec2`?".to_owned()),
             ("dns", _, Some("aws" | "ec2")) => Some("did you mean `route53`?".to_owned()),
+            ("tls", _, Some("on" | "true" | "yes" | "lets-encrypt")) => Some("did you mean `letsencrypt`?".to_owned()),
+            ("tls", _, Some("off" | "false" | "no")) => Some("did you mean `none`?".to_owned()),
             ("dns", _, Some("do")) => Some("did you mean `digitalocean`?".to_owned()),
             ("server", _, Some(_)) => Some("such as `server: {provider: ssh, host: 203.0.113.7}`".to_owned()),
             ("web", "processes", Some(_)) => Some(
-                "ship runs gunicorn itself; `web` takes its settings: `web: {workers: auto, timeout: 30}`"
+                "`web` takes settings: `web: {workers: auto, timeout: 30}`, `web: {command: daphne library.asgi}`"
                     .to_owned(),
             ),
             ("secrets", _, None) => Some(

@@ -4,6 +4,7 @@ use insta::assert_snapshot;
 
 use super::*;
 use crate::error::Failure;
+use crate::process::serving::{self, Interface};
 use crate::project::{Tree, detect};
 
 fn tree(files: &[(&str, &str)]) -> Project {
@@ -64,24 +65,60 @@ fn the_smallest_file_gets_every_default() {
             }),
             domains: vec![],
             dns: Dns { host: None, ttl_s: 300, create_zone: false },
+            tls: Tls::NONE,
             python: PythonWish::Version { version: "3.10.2".into(), origin: "runtime.txt".into() },
+            python_mirror: None,
+            node: None,
             django: Django {
                 root: ".".into(),
                 settings: "library.settings".into(),
                 wsgi: "library.wsgi".into(),
-                requirements: vec!["requirements.txt".into()],
+                dependencies: Dependencies::requirements(vec!["requirements.txt".into()]),
+                geodjango: false,
                 health: Health { path: "/".into(), timeout_s: 10, guessed: true },
+                overlay: Overlay { on: true, off: Vec::new() },
             },
             database: Database::Postgres,
-            web: Web { workers: None, timeout_s: 30, boot_timeout_s: 120, max_upload_mb: 20 },
+            database_why: String::new(),
+            speaks_mysql: false,
+            extensions: vec![],
+            web: Web {
+                serving: gunicorn("library.wsgi"),
+                drain_s: 30,
+                workers: None,
+                timeout_s: 30,
+                boot_timeout_s: 120,
+                preload: true,
+                max_upload_mb: 20,
+                limits: Limits::default(),
+            },
             workers: BTreeMap::new(),
+            release_command: None,
+            jobs: BTreeMap::new(),
+            services: BTreeMap::new(),
+            service_variables: BTreeMap::new(),
+            hardening: Hardening::default(),
+            port: DEFAULT_PORT,
+            port_written: false,
+            rate_limit: None,
             env: BTreeMap::new(),
             secrets: vec![],
+            files: BTreeMap::new(),
             playbooks: vec![],
+            backups: None,
             keep_releases: 5,
             dump_limit_mb: 2048,
         }
     );
+}
+
+fn gunicorn(application: &str) -> Serving {
+    Serving {
+        interface: Interface::Wsgi,
+        application: application.into(),
+        server: serving::Server::Gunicorn { class: None, flags: String::new() },
+        origin: String::new(),
+    }
 }
 
 const FULL: &str = r#"
@@ -141,12 +178,37 @@ fn everything_written_counts() {
             root: ".".into(),
             settings: "library.settings_prod".into(),
             wsgi: "library.wsgi:application".into(),
-            requirements: vec!["requirements.txt".into(), "deploy/extra.txt".into()],
+            dependencies: Dependencies::requirements(vec![
+                "requirements.txt".into(),
+                "deploy/extra.txt".into()
+            ]),
+            geodjango: false,
             health: Health { path: "/health/?a=1".into(), timeout_s: 10, guessed: false },
+            overlay: Overlay { on: true, off: Vec::new() },
         }
     );
-    assert_eq!(config.web, Web { workers: Some(3), timeout_s: 60, boot_timeout_s: 120, max_upload_mb: 100 });
-    let worker = Worker { command: "celery -A library worker".into(), settle_s: 5, stop_timeout_s: 300 };
+    assert_eq!(
+        config.web,
+        Web {
+            serving: gunicorn("library.wsgi:application"),
+            drain_s: 60,
+            workers: Some(3),
+            timeout_s: 60,
+            boot_timeout_s: 120,
+            preload: true,
+            max_upload_mb: 100,
+            limits: Limits::default(),
+        }
+    );
+    let worker = Worker {
+        command: "celery -A library worker".into(),
+        settle_s: 5,
+        stop_timeout_s: 300,
+        process: "worker".into(),
+        singleton: false,
+        origin: "one instance a release".into(),
+        limits: Limits::default(),
+    };
     assert_eq!(config.workers, BTreeMap::from([("worker".into(), worker)]));
     let env: Vec<(&str, &str)> = config.env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     assert_eq!(
@@ -215,7 +277,7 @@ fn unknown_keys() {
     2 | domain: [example.com]
       | ^^^^^^
     hint: did you mean `domains`?
-    hint: the file takes app, server, domains, dns, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, dump_limit, environments
+    hint: the file takes app, server, domains, dns, tls, python, python_mirror, node, django, requirements, database, processes, schedule, services, hardening, port, rate_limit, upload_limit, env, secrets, files, playbooks, keep, dump_limit, backups, environments
     ");
     assert_snapshot!(refused("server:\n  provider: ssh\n  host: a\n  domain: [example.com]\n"), @r"
     error: ship.yml:4:3: unknown key `domain` in `server`
@@ -231,28 +293,90 @@ fn unknown_keys() {
     2 | processes: {web: {worker: 3}}
       |                   ^^^^^^
     hint: did you mean `workers`?
-    hint: `processes.web` takes workers, timeout, boot_timeout
+    hint: `processes.web` takes server, command, workers, timeout, boot_timeout, preload, drain, memory, network, sandbox, writable
     ");
     assert_snapshot!(refused("server: {provider: vagrant}\ntls: letsencrypt\ncolour: red\nhost: a\n"), @r"
     error: ship.yml has 3 problems
 
-    ship.yml:2:1: unknown key `tls`
+    ship.yml:2:1: `tls`: there are no `domains` that a certificate could be for
       |
     2 | tls: letsencrypt
       | ^^^
-    hint: `tls` is not in this version yet
-    hint: the file takes app, server, domains, dns, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, dump_limit, environments
+    hint: `domains: [library.example.com]`, or `tls: self-signed`
 
     ship.yml:3:1: unknown key `colour`
       |
     3 | colour: red
       | ^^^^^^
+    hint: the file takes app, server, domains, dns, tls, python, python_mirror, node, django, requirements, database, processes, schedule, services, hardening, port, rate_limit, upload_limit, env, secrets, files, playbooks, keep, dump_limit, backups, environments
 
     ship.yml:4:1: unknown key `host`
       |
     4 | host: a
       | ^^^^
     hint: did you mean `server: {provider: ssh, host: …}`?
+    ");
+}
+
+#[test]
+fn wrong_overlays() {
+    let base = "server: {provider: vagrant}\ndjango: ";
+    assert_snapshot!(refused(&format!("{base}{{overlay: {{allowed_host: off}}}}\n")), @r"
+    error: ship.yml:2:19: `django.overlay`: no override `allowed_host`, did you mean `allowed_hosts`? (there are debug, secret_key, allowed_hosts, csrf_trusted_origins, databases, installed_apps, static_url, static_root, media_root, mailers, proxy_ssl_header, secure_cookies, security_headers, silenced_checks)
+      |
+    2 | django: {overlay: {allowed_host: off}}
+      |                   ^^^^^^^^^^^^^^^^^^^
+    ");
+    assert_snapshot!(refused(&format!("{base}{{overlay: {{debug: never}}}}\n")), @r"
+    error: ship.yml:2:27: `django.overlay.debug`: expected `on` or `off`, found the text `never`
+      |
+    2 | django: {overlay: {debug: never}}
+      |                           ^^^^^
+    ");
+    assert_snapshot!(refused(&format!("{base}{{overlay: none}}\n")), @r"
+    error: ship.yml:2:19: `django.overlay`: expected `off`, or a map of overrides such as `{allowed_hosts: off}`, found the text `none`
+      |
+    2 | django: {overlay: none}
+      |                   ^^^^
+    ");
+}
+
+#[test]
+fn overlays() {
+    for (text, on, off) in [
+        ("off", false, &[][..]),
+        ("false", false, &[]),
+        ("on", true, &[]),
+        ("{debug: off, allowed_hosts: on, databases: false}", true, &["debug", "databases"]),
+    ] {
+        let config = with(&format!("django: {{overlay: {text}}}"));
+        assert_eq!((config.django.overlay.on, config.django.overlay.off.as_slice()), (on, off), "{text}");
+    }
+}
+
+#[test]
+fn secret_files() {
+    let named = |line: &str| with(line).files.into_iter().collect::<Vec<_>>();
+    let pair = |name: &str, here: &str| (name.to_owned(), here.to_owned());
+    assert_eq!(
+        named("files: [secrets.json, ./keys/a.pem]"),
+        [pair("keys/a.pem", "./keys/a.pem"), pair("secrets.json", "secrets.json")]
+    );
+    assert_eq!(
+        named("files: {secrets.json: ../keys/prod.json}"),
+        [pair("secrets.json", "../keys/prod.json")]
+    );
+    assert_snapshot!(refused("server: {provider: vagrant}\nfiles: [../a.json]\n"), @r"
+    error: ship.yml:2:9: `files[0]`: `../a.json` must be inside the project
+      |
+    2 | files: [../a.json]
+      |         ^^^^^^^^^
+    ");
+    assert_snapshot!(refused("server: {provider: vagrant}\nfiles: {/etc/passwd: x}\n"), @r"
+    error: ship.yml:2:22: `files./etc/passwd`: `/etc/passwd` must be relative to the project
+      |
+    2 | files: {/etc/passwd: x}
+      |                      ^
     ");
 }
 
@@ -272,11 +396,11 @@ fn wrong_types() {
       |              ^^^^
     ");
     assert_snapshot!(refused("server: {provider: vagrant}\nprocesses: {web: gunicorn library.wsgi}\n"), @r"
-    error: ship.yml:2:18: `processes.web`: expected a map (workers, timeout, boot_timeout), found `gunicorn library.wsgi`
+    error: ship.yml:2:18: `processes.web`: expected a map (server, command, workers, timeout, boot_timeout, preload, drain, memory, network, sandbox, writable), found `gunicorn library.wsgi`
       |
     2 | processes: {web: gunicorn library.wsgi}
       |                  ^^^^^^^^^^^^^^^^^^^^^
-    hint: ship runs gunicorn itself; `web` takes its settings: `web: {workers: auto, timeout: 30}`
+    hint: `web` takes settings: `web: {workers: auto, timeout: 30}`, `web: {command: daphne library.asgi}`
     ");
     assert_snapshot!(refused("server: {provider: vagrant, memory: \"2048\"}\n"), @r#"
     error: ship.yml:1:37: `server.memory`: expected a whole number, found the text `2048`
@@ -286,7 +410,7 @@ fn wrong_types() {
     hint: write the number without quotes
     "#);
     assert_snapshot!(refused("server: {provider: vagrant}\ndjango:\n  - settings\n"), @r"
-    error: ship.yml:3:3: `django`: expected a map (root, settings, wsgi, health), found a list
+    error: ship.yml:3:3: `django`: expected a map (root, settings, wsgi, asgi, health, overlay), found a list
       |
     3 |   - settings
       |   ^^^^^^^^^^
@@ -612,7 +736,7 @@ fn the_rest() {
         ("processes: {beat: {settle: 1}}", "`command` is missing in `processes.beat`"),
         (
             "processes: {beat: {command: a, settel: 1}}",
-            "`processes.beat`: unknown field `settel`, expected one of `command`, `settle`, `stop_timeout`",
+            "`processes.beat`: unknown field `settel`, expected one of `command`, `settle`, `stop_timeout`, `replicas`, `singleton`, `memory`, `network`, `sandbox`, `writable`",
         ),
         (
             "django: {health: [/]}",
@@ -643,7 +767,10 @@ fn the_rest() {
         ("playbooks: [radis]", "`playbooks[0]`: no playbook `radis`"),
         ("playbooks: [./ops/costum.yml]", "`playbooks[0]`: `ops/costum.yml` is not a file of the project"),
         ("playbooks: [/etc/x.yml]", "`playbooks[0]`: `/etc/x.yml` must be relative to the project"),
-        ("database: mysql", "`database` can't be `mysql`"),
+        (
+            "database: oracle",
+            "`database`: expected `postgres`, `sqlite`, `mysql` or `external`, or a map (engine, extensions), found the text `oracle`",
+        ),
         ("environments: {staging: }", "`environments.staging`: expected a map of the keys that differ"),
         (
             "environments: {staging: {environments: {}}}",
@@ -793,7 +920,7 @@ fn several_problems_at_once() {
         2 | domian: x
           | ^^^^^^
         hint: did you mean `domains`?
-        hint: the file takes app, server, domains, dns, python, django, requirements, database, processes, upload_limit, env, secrets, playbooks, keep, dump_limit, environments
+        hint: the file takes app, server, domains, dns, tls, python, python_mirror, node, django, requirements, database, processes, schedule, services, hardening, port, rate_limit, upload_limit, env, secrets, files, playbooks, keep, dump_limit, backups, environments
 
         ship.yml:3:11: `domains[0]`: `a_b` is not a host name
           |
@@ -827,8 +954,9 @@ fn a_project_that_lacks_something() {
         ("poetry.lock", ""),
     ]);
     assert_snapshot!(refused(&poetry, "server: {provider: vagrant}"), @r"
-    error: the project has poetry.lock but no requirements file, which this version installs from
-    hint: write one with `poetry export --without-hashes -o requirements.txt`
+    error: the project has no requirements file: nothing says that it needs Django
+    hint: `pip freeze > requirements.txt` in its virtual environment writes one
+    hint: if it is called otherwise: `requirements: path/to/file.txt`
     ");
     assert_snapshot!(refused(&library(), "server: {provider: vagrant}\ndjango: {settings: library.setting}\n"), @r"
     error: ship.yml:2:20: `django.settings`: the settings module `library.setting` does not exist as a file below the project's folder
@@ -838,6 +966,36 @@ fn a_project_that_lacks_something() {
     hint: did you mean `library.settings`?
     hint: settings modules here: library.settings, library.settings_prod
     ");
+}
+
+#[test]
+fn a_project_of_mysql_keeps_it_unless_asked_otherwise() {
+    let check = |settings: &str, packages: &str, lines: &str| {
+        let project = tree(&[
+            ("manage.py", "setdefault('DJANGO_SETTINGS_MODULE', 'x.settings') # django"),
+            ("x/settings.py", settings),
+            ("x/wsgi.py", ""),
+            ("requirements.txt", packages),
+        ]);
+        let text = init::render(&project, "x");
+        let written = text.lines().find(|line| line.starts_with("database:")).unwrap().to_owned();
+        let text = format!("server: {{provider: ssh, host: h}}\n{lines}");
+        let config = load("ship.yml", &text, None, &project, &DEFAULTS).unwrap();
+        (written, config.database, config.database_why, config.speaks_mysql)
+    };
+    let engine = "DATABASES = {'default': {'ENGINE': 'django.db.backends.mysql'}}\n";
+    let why = "x/settings.py names backends.mysql, and mysqlclient is among the packages";
+    let mysql = || "database: mysql".to_owned();
+    assert_eq!(check(engine, "mysqlclient", ""), (mysql(), Database::Mysql, why.into(), true));
+    let asked = check(engine, "mysqlclient", "database: postgres");
+    assert_eq!(asked, (mysql(), Database::Postgres, String::new(), false));
+    assert_eq!(check(engine, "", "database: external"), (mysql(), Database::External, String::new(), true));
+    let postgres = || "database: postgres".to_owned();
+    let found = check("", "psycopg", "database: mariadb");
+    assert_eq!(found, (postgres(), Database::Mysql, String::new(), true));
+    let elsewhere = "database: external\nenv: {DATABASE_URL: \"mysql://u@h/n\"}";
+    assert_eq!(check("", "", elsewhere), (postgres(), Database::External, String::new(), true));
+    assert_eq!(check("", "", ""), (postgres(), Database::Postgres, String::new(), false));
 }
 
 #[test]
@@ -860,7 +1018,59 @@ fn what_init_writes_loads() {
         ("requirements.txt", ""),
         ("Procfile", "celery_beat: celery -A x beat --schedule \"a: b\" # {\nweb: x"),
     ]);
-    for project in [&library(), &two, &odd] {
+    let heroku = tree(&[
+        ("manage.py", "setdefault('DJANGO_SETTINGS_MODULE', 'x.settings') # django"),
+        ("x/settings.py", ""),
+        ("x/wsgi.py", ""),
+        ("pyproject.toml", "[project]\nname = 'x'\ndependencies = ['django']\n"),
+        (
+            "app.json",
+            r#"{"env": {"A: b": "1", "TZ": "a: \"b\" # {", "DATABASE_URL": {}, "KEY": {}, "MAY": {"required": false}}}"#,
+        ),
+    ]);
+    assert_snapshot!(init::render(&heroku, "My Site_2"), @r#"
+    # yaml-language-server: $schema=.ship/schema.json
+    # Every key: `ship schema`. Only `server` is required.
+
+    app: my-site-2
+
+    # Where the site runs. A local machine to try it on:
+    server: {provider: vagrant}
+    # A server that `ship up` makes, with DIGITALOCEAN_TOKEN set, or with your AWS credentials:
+    # server: {provider: digitalocean, region: fra1, size: s-1vcpu-1gb}
+    # server: {provider: ec2, region: eu-central-1, size: t3.small}
+    # A Debian or Ubuntu server of yours, with a key that ssh uses by itself, or `key: ~/.ssh/id_ed25519`:
+    # server: {provider: ssh, host: 203.0.113.7, user: root}
+
+    # The names that the site answers to; without them, any.
+    # domains: [example.com, www.example.com]
+    # Who keeps their records: digitalocean, route53, or none, and ship says what to set.
+    # dns: digitalocean
+    # With domains, a server in the world gets a certificate of Let's Encrypt's. For a local machine:
+    # tls: self-signed
+
+    # python: "3.11"    # without it, the distribution's
+    # django: {root: ., settings: x.settings, wsgi: x.wsgi}    # found in manage.py
+    # Packages are installed from pyproject.toml.
+
+    # postgres, mysql, sqlite, or external (the secret DATABASE_URL says where).
+    database: postgres
+    # Backups every night; `to` sends them to a bucket, encrypted.
+    # backups: {at: "03:30", to: s3://my-backups}
+
+    # gunicorn is sized by itself; other names are long-running commands.
+    # processes:
+    #   web: {workers: auto, timeout: 30}
+    #   worker: celery -A project worker
+    # Commands that run at set times.
+    # schedule: {clearsessions: {command: python manage.py clearsessions, at: daily}}
+
+    # Environment variables that are no secret, as text.
+    env: {TZ: "a: \"b\" # {"}    # found in app.json
+    # Names only; `ship config set NAME=VALUE` sets their values on the server.
+    secrets: [KEY]    # found in app.json
+    "#);
+    for project in [&library(), &two, &odd, &heroku] {
         for folder in ["library", "", "on", "null", "Ünï cödé", "3.10", "a: b # {c", "\n- x", "'\"", "root"]
         {
             let text = init::render(project, folder);
@@ -906,25 +1116,31 @@ fn what_init_writes_loads() {
     # A server that `ship up` makes, with DIGITALOCEAN_TOKEN set, or with your AWS credentials:
     # server: {provider: digitalocean, region: fra1, size: s-1vcpu-1gb}
     # server: {provider: ec2, region: eu-central-1, size: t3.small}
-    # A Debian or Ubuntu server of yours:
+    # A Debian or Ubuntu server of yours, with a key that ssh uses by itself, or `key: ~/.ssh/id_ed25519`:
     # server: {provider: ssh, host: 203.0.113.7, user: root}
 
     # The names that the site answers to; without them, any.
     # domains: [example.com, www.example.com]
     # Who keeps their records: digitalocean, route53, or none, and ship says what to set.
     # dns: digitalocean
+    # With domains, a server in the world gets a certificate of Let's Encrypt's. For a local machine:
+    # tls: self-signed
 
     # python: "3.10.2"    # found in runtime.txt
     # django: {root: ., settings: library.settings, wsgi: library.wsgi}    # found in manage.py
     # requirements: requirements.txt    # found
 
-    # postgres, sqlite, or external (the secret DATABASE_URL says where).
+    # postgres, mysql, sqlite, or external (the secret DATABASE_URL says where).
     database: postgres
+    # Backups every night; `to` sends them to a bucket, encrypted.
+    # backups: {at: "03:30", to: s3://my-backups}
 
     # gunicorn is sized by itself; other names are long-running commands.
     # processes:
     #   web: {workers: auto, timeout: 30}
     #   worker: celery -A project worker
+    # Commands that run at set times.
+    # schedule: {clearsessions: {command: python manage.py clearsessions, at: daily}}
 
     # Environment variables that are no secret, as text.
     # env: {TIME_ZONE: UTC}
@@ -942,13 +1158,15 @@ fn what_init_writes_loads() {
     # A server that `ship up` makes, with DIGITALOCEAN_TOKEN set, or with your AWS credentials:
     # server: {provider: digitalocean, region: fra1, size: s-1vcpu-1gb}
     # server: {provider: ec2, region: eu-central-1, size: t3.small}
-    # A Debian or Ubuntu server of yours:
+    # A Debian or Ubuntu server of yours, with a key that ssh uses by itself, or `key: ~/.ssh/id_ed25519`:
     # server: {provider: ssh, host: 203.0.113.7, user: root}
 
     # The names that the site answers to; without them, any.
     # domains: [example.com, www.example.com]
     # Who keeps their records: digitalocean, route53, or none, and ship says what to set.
     # dns: digitalocean
+    # With domains, a server in the world gets a certificate of Let's Encrypt's. For a local machine:
+    # tls: self-signed
 
     # python: "3.11"    # without it, the distribution's
     # manage.py is in a#: b/c too; `root` says which one is deployed.
@@ -956,13 +1174,17 @@ fn what_init_writes_loads() {
     django: {root: b, settings: x.settings}
     # requirements: requirements.txt    # found
 
-    # postgres, sqlite, or external (the secret DATABASE_URL says where).
+    # postgres, mysql, sqlite, or external (the secret DATABASE_URL says where).
     database: postgres
+    # Backups every night; `to` sends them to a bucket, encrypted.
+    # backups: {at: "03:30", to: s3://my-backups}
 
     # gunicorn is sized by itself; other names are long-running commands.
     # processes:
     #   web: {workers: auto, timeout: 30}
     #   worker: celery -A project worker
+    # Commands that run at set times.
+    # schedule: {clearsessions: {command: python manage.py clearsessions, at: daily}}
 
     # Environment variables that are no secret, as text.
     # env: {TIME_ZONE: UTC}
@@ -1121,7 +1343,9 @@ mod schema_agrees {
             ("server: {provider: vagrant}\nprocesses: {web: {workers: none}}", false),
             ("server: {provider: vagrant}\nprocesses: {beat: [x]}", false),
             ("server: {provider: vagrant}\nprocesses: {web: gunicorn}", false),
-            ("server: {provider: vagrant}\ndatabase: mysql", false),
+            ("server: {provider: vagrant}\ndatabase: mysql", true),
+            ("server: {provider: vagrant}\ndatabase: {engine: mariadb}", true),
+            ("server: {provider: vagrant}\ndatabase: oracle", false),
             ("server: {provider: vagrant}\nenvironments: {a: {server: {colour: 512}}}", false),
             ("server: {provider: vagrant}\nenvironments: {a: {colour: red}}", false),
         ] {
@@ -1146,4 +1370,155 @@ mod schema_agrees {
             assert!(property["description"].is_string(), "`{name}` has no description");
         }
     }
+}
+
+#[test]
+fn certificates_come_from_where_tls_says() {
+    let server = "server: {provider: ssh, host: 203.0.113.7}\n";
+    let tls = |lines: &str| load_in(&format!("{server}{lines}\n"), None).unwrap().tls;
+    let hour = Some(tls::Hsts { max_age_s: 3600, subdomains: false, preload: false });
+    let acme = |directory: &str| tls::Acme { directory: directory.into(), email: None, ca: None };
+    assert_eq!(tls(""), Tls::NONE);
+    assert_eq!(with("domains: [a.example]").tls, Tls::NONE, "nobody reaches a Vagrant machine");
+    let usual = Tls { origin: tls::Origin::Acme(acme(tls::LETS_ENCRYPT)), hsts: hour };
+    for lines in ["", "tls: letsencrypt", "tls: {}"] {
+        assert_eq!(tls(&format!("domains: [a.example]\n{lines}")), usual);
+    }
+    assert_eq!(tls("domains: [a.example]\ntls: none"), Tls::NONE);
+    let staging = Tls { origin: tls::Origin::Acme(acme(tls::STAGING)), hsts: None };
+    assert_eq!(tls("domains: [a.example]\ntls: {staging: true, hsts: 60}"), staging);
+    assert_eq!(tls("tls: self-signed"), Tls { origin: tls::Origin::SelfSigned, hsts: None });
+    let other = tls(
+        "domains: [a.example]\ntls: {directory: 'https://ca.example.com/dir', ca: ops/ca.pem, email: a+b@example.com, hsts: 0}",
+    );
+    let other_acme = tls::Acme {
+        directory: "https://ca.example.com/dir".into(),
+        email: Some("a+b@example.com".into()),
+        ca: Some("ops/ca.pem".into()),
+    };
+    assert_eq!(other, Tls { origin: tls::Origin::Acme(other_acme), hsts: None });
+    let own = tls(
+        "tls: {certificate: c.pem, key: k.pem, hsts: {max_age: 31536000, subdomains: true, preload: true}}",
+    );
+    assert_eq!(own.origin, tls::Origin::Own { certificate: "c.pem".into(), key: "k.pem".into() });
+    assert_eq!(own.hsts.unwrap().to_string(), "max-age=31536000; includeSubDomains; preload");
+}
+
+#[test]
+fn wrong_certificates() {
+    let all = [
+        "tls: letsencrypt",
+        "domains: [a.example]\ntls: on",
+        "domains: [a.example]\ntls: lets-encrypt",
+        "domains: [a.example]\ntls: letsencrypt",
+        "domains: [a.example]\ntls: {staging: true, directory: 'http://ca', ca: x, email: nobody}",
+        "domains: [a.example]\ntls: {ca: x}",
+        "tls: {certificate: a}",
+        "tls: {key: a, email: a@example.com}",
+        "tls: {certificate: a, key: b, hsts: {preload: true}}",
+        "tls: {certificate: a, key: b, hsts: 99999999999}",
+        "tls: {certificate: a, key: b, hsts: soon}",
+        "tls: {emial: a}",
+    ];
+    let told: Vec<String> =
+        all.iter().map(|lines| refused(&format!("server: {{provider: vagrant}}\n{lines}\n"))).collect();
+    assert_snapshot!(told.join("\n\n"), @r"
+    error: ship.yml:2:1: `tls`: there are no `domains` that a certificate could be for
+      |
+    2 | tls: letsencrypt
+      | ^^^
+    hint: `domains: [library.example.com]`, or `tls: self-signed`
+
+    error: ship.yml:3:6: `tls`: expected `letsencrypt`, `self-signed` or `none`, or a map (email, staging, directory, ca, certificate, key, hsts), found the text `on`
+      |
+    3 | tls: on
+      |      ^^
+    hint: did you mean `letsencrypt`?
+
+    error: ship.yml:3:6: `tls`: expected `letsencrypt`, `self-signed` or `none`, or a map (email, staging, directory, ca, certificate, key, hsts), found the text `lets-encrypt`
+      |
+    3 | tls: lets-encrypt
+      |      ^^^^^^^^^^^^
+    hint: did you mean `letsencrypt`?
+
+    error: ship.yml:3:1: `tls`: Let's Encrypt can't reach a Vagrant machine
+      |
+    3 | tls: letsencrypt
+      | ^^^
+    hint: `tls: self-signed`
+
+    error: ship.yml has 3 problems
+
+    ship.yml:3:7: `tls.staging`: it stands for a `directory` of Let's Encrypt's
+      |
+    3 | tls: {staging: true, directory: 'http://ca', ca: x, email: nobody}
+      |       ^^^^^^^
+    hint: leave out one of them
+
+    ship.yml:3:33: `tls.directory`: `http://ca` is not an address that starts with https://
+      |
+    3 | tls: {staging: true, directory: 'http://ca', ca: x, email: nobody}
+      |                                 ^^^^^^^^^^^
+    hint: such as `directory: https://acme.example.com/directory`
+
+    ship.yml:3:60: `tls.email`: `nobody` is not an email address
+      |
+    3 | tls: {staging: true, directory: 'http://ca', ca: x, email: nobody}
+      |                                                            ^^^^^^
+    hint: such as `email: ops@example.com`
+
+    error: ship.yml has 2 problems
+
+    ship.yml:3:1: `tls`: Let's Encrypt can't reach a Vagrant machine
+      |
+    3 | tls: {ca: x}
+      | ^^^
+    hint: `tls: self-signed`
+
+    ship.yml:3:7: `tls.ca`: Let's Encrypt's own server needs none
+      |
+    3 | tls: {ca: x}
+      |       ^^
+    hint: it is for a `directory` of one's own
+
+    error: ship.yml:2:7: `tls.certificate`: its `key` is missing
+      |
+    2 | tls: {certificate: a}
+      |       ^^^^^^^^^^^
+    hint: `key: certs/site.key`
+
+    error: ship.yml has 2 problems
+
+    ship.yml:2:7: `tls.key`: its `certificate` is missing
+      |
+    2 | tls: {key: a, email: a@example.com}
+      |       ^^^
+    hint: `certificate: certs/site.pem`
+
+    ship.yml:2:15: `tls.email`: a certificate of one's own comes from no authority that ship asks
+      |
+    2 | tls: {key: a, email: a@example.com}
+      |               ^^^^^
+
+    error: ship.yml:2:38: `tls.hsts.preload`: browsers' list takes only sites that promise a year, for all names below theirs
+      |
+    2 | tls: {certificate: a, key: b, hsts: {preload: true}}
+      |                                      ^^^^^^^
+    hint: `hsts: {max_age: 31536000, subdomains: true, preload: true}`, once you are sure
+
+    error: ship.yml:2:37: `tls.hsts`: expected a number of seconds, or a map (max_age, subdomains, preload), found the number 99999999999
+      |
+    2 | tls: {certificate: a, key: b, hsts: 99999999999}
+      |                                     ^^^^^^^^^^^
+
+    error: ship.yml:2:37: `tls.hsts`: expected a number of seconds, or a map (max_age, subdomains, preload), found the text `soon`
+      |
+    2 | tls: {certificate: a, key: b, hsts: soon}
+      |                                     ^^^^
+
+    error: ship.yml:2:6: `tls`: unknown field `emial`, expected one of `email`, `staging`, `directory`, `ca`, `certificate`, `key`, `hsts`
+      |
+    2 | tls: {emial: a}
+      |      ^^^^^^^^^^
+    ");
 }

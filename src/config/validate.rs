@@ -8,20 +8,22 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::error::Problem;
+use super::processes::Asgi;
 use super::spec::{
-    DatabaseSpec, DigitalOceanSpec, DjangoSpec, DnsProviderSpec, DnsSpec, Ec2Spec, HealthSpec, OneOrMany,
-    ProcessesSpec, ServerSpec, Spec, SshSpec, VagrantProviderSpec, VagrantSpec, Workers,
+    DatabaseEngineSpec, DatabaseSpec, DigitalOceanSpec, DjangoSpec, DnsProviderSpec, DnsSpec, Ec2Spec,
+    FilesSpec, HealthSpec, NodeSpec, OneOrMany, ServerSpec, Spec, SshSpec, VagrantProviderSpec, VagrantSpec,
 };
 use super::yaml::Node;
 use super::{
     CloudServer, Config, Database, Defaults, DigitalOceanServer, Django, Dns, DnsHost, Ec2Server, Health,
-    PlaybookRef, PythonWish, Server, SshServer, VagrantProvider, VagrantServer, Web, Worker,
+    Overlay, PlaybookRef, PythonWish, Server, SshServer, VagrantProvider, VagrantServer,
 };
 use crate::nearest::nearest;
-use crate::project::{Project, ProjectError, Root, is_dotted, join, parse_version};
+use crate::process::services;
+use crate::project::{Dependencies, Project, ProjectError, Root, is_dotted, join, parse_version};
 
 /// Names that are users, groups, databases or services of a Debian server already.
-const TAKEN: [&str; 31] = [
+const TAKEN: [&str; 33] = [
     "cron",
     "getty",
     "postgresql",
@@ -38,7 +40,9 @@ const TAKEN: [&str; 31] = [
     "list",
     "mail",
     "man",
+    "mariadb",
     "messagebus",
+    "mysql",
     "news",
     "nginx",
     "nobody",
@@ -55,8 +59,20 @@ const TAKEN: [&str; 31] = [
     "www-data",
 ];
 
+/// Where the first site's own server listens.
+pub const DEFAULT_PORT: u16 = 8000;
+
+/// What is said once for all processes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct May {
+    /// Whether they are locked in.
+    pub(super) locked: bool,
+    /// Whether there is a firewall.
+    pub(super) guarded: bool,
+}
+
 /// The longest name of an app or a worker.
-const LONGEST_NAME: usize = 30;
+pub(super) const LONGEST_NAME: usize = 30;
 
 /// What a check needs to know beside the file.
 pub(super) struct Around<'a> {
@@ -87,35 +103,79 @@ pub fn app_name(folder: &str) -> String {
 /// Checks what was written; the config counts only if there are no problems.
 pub(super) fn validate(spec: Spec, root: &Node, around: &Around<'_>) -> (Option<Config>, Vec<Problem>) {
     let mut check = Check { root, problems: Vec::new() };
-    let database = spec.database.map_or(Database::Postgres, database);
+    let written_for = around.project.signs.engines.mysql(&around.project.packages);
+    let (database, extensions) = check.database(spec.database, written_for.is_some());
     let env = check.env(spec.env.unwrap_or_default(), database);
+    let speaks_mysql = speaks_mysql(database, env.get("DATABASE_URL"), written_for.is_some());
+    let database_why = written_for.filter(|_| database == Database::Mysql).unwrap_or_default();
     let secrets = check.secrets(spec.secrets.unwrap_or_default(), &env, database);
-    let (web, workers) = check.processes(spec.processes.unwrap_or_default(), spec.upload_limit);
     let app = check.app(spec.app, around);
     let server = check.server(spec.server);
     let domains = check.domains(spec.domains.unwrap_or_default());
     let dns = check.dns(spec.dns, &domains, &server);
+    let tls = check.tls(spec.tls, &domains, &server);
     let python = check.python(spec.python, around);
+    let python_mirror = check.mirror(spec.python_mirror);
+    let node = match spec.node {
+        Some(NodeSpec::Off) => None,
+        Some(NodeSpec::Auto) | None => around.project.node.clone(),
+    };
+    let files = check.files(spec.files);
     let playbooks = check.playbooks(spec.playbooks.unwrap_or_default(), around);
     let keep_releases = check.number(&["keep"], spec.keep, 5, 2..=100, "releases");
     let dump_limit_mb = check.number(&["dump_limit"], spec.dump_limit, 2048, 0..=1_000_000, "MiB");
-    let django = check.django(spec.django, spec.requirements, around);
-    let config = django.map(|django| Config {
+    let set = |name: &str| env.contains_key(name) || secrets.iter().any(|secret| secret == name);
+    let found = check.services(spec.services, &playbooks, around.project, &set);
+    let service_variables = services::variables(&around.project.signs, found.keys())
+        .filter(|(name, _)| !set(name))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    let backups = check.backups(spec.backups);
+    let (hardening, locked) = check.hardening(spec.hardening);
+    let may = May { locked, guarded: hardening.firewall.is_some() };
+    let jobs = check.jobs(spec.schedule.unwrap_or_default(), may);
+    let processes = spec.processes.unwrap_or_default();
+    let (workers, release_command) = check.processes(&processes, &app, around.project, may);
+    if spec.port.is_some_and(|port| port < 1024) {
+        check.value(&["port"], "ports below 1024 are the system's", []);
+    }
+    if let Some(rate) = spec.rate_limit {
+        check.number(&["rate_limit"], Some(rate), rate, 1..=100_000, "requests a second");
+    }
+    let line = check.web_line(processes.web.as_ref(), around.project);
+    let django = check.django(spec.django, spec.requirements, around, &line);
+    let config = django.map(|(django, asgi)| Config {
+        web: check.web(processes.web.unwrap_or_default(), spec.upload_limit, line, &django, asgi, may),
+        release_command,
+        jobs,
+        services: found,
+        service_variables,
+        hardening,
+        port: spec.port.unwrap_or(DEFAULT_PORT),
+        port_written: spec.port.is_some(),
+        rate_limit: spec.rate_limit,
         app,
         environment: around.environment.map(str::to_owned),
         server,
         domains,
         dns,
+        tls,
         python,
+        python_mirror,
+        node,
         django,
         database,
-        web,
+        database_why,
+        speaks_mysql,
+        extensions,
         workers,
         env,
         secrets,
+        files,
         playbooks,
         keep_releases,
         dump_limit_mb,
+        backups,
     });
     (config, check.problems)
 }
@@ -154,15 +214,7 @@ fn network(text: &str) -> Result<String, String> {
     Ok(format!("{address}/{bits}"))
 }
 
-fn database(spec: DatabaseSpec) -> Database {
-    match spec {
-        DatabaseSpec::Postgres => Database::Postgres,
-        DatabaseSpec::Sqlite => Database::Sqlite,
-        DatabaseSpec::External => Database::External,
-    }
-}
-
-struct Check<'a> {
+pub(super) struct Check<'a> {
     root: &'a Node,
     problems: Vec<Problem>,
 }
@@ -177,7 +229,12 @@ impl Check<'_> {
     }
 
     /// Blames the value at `path`.
-    fn value(&mut self, path: &[&str], message: impl AsRef<str>, hints: impl IntoIterator<Item = String>) {
+    pub(super) fn value(
+        &mut self,
+        path: &[&str],
+        message: impl AsRef<str>,
+        hints: impl IntoIterator<Item = String>,
+    ) {
         let node = self.node(path);
         let message = format!("`{}`: {}", node.path, message.as_ref());
         let problem = Problem::new(message).at(node.span.clone(), node.path.clone());
@@ -185,7 +242,12 @@ impl Check<'_> {
     }
 
     /// Blames the key at `path`.
-    fn key(&mut self, path: &[&str], message: impl AsRef<str>, hints: impl IntoIterator<Item = String>) {
+    pub(super) fn key(
+        &mut self,
+        path: &[&str],
+        message: impl AsRef<str>,
+        hints: impl IntoIterator<Item = String>,
+    ) {
         let node = self.node(path);
         let message = format!("`{}`: {}", node.path, message.as_ref());
         let problem = Problem::new(message).at(node.key_span.clone(), node.path.clone());
@@ -193,7 +255,7 @@ impl Check<'_> {
     }
 
     /// Blames the value at `path` if it was written, else the project.
-    fn project(&mut self, path: &[&str], written: bool, error: ProjectError) {
+    pub(super) fn project(&mut self, path: &[&str], written: bool, error: ProjectError) {
         if written {
             self.value(path, error.message, error.hints);
         } else {
@@ -202,7 +264,7 @@ impl Check<'_> {
         }
     }
 
-    fn number(
+    pub(super) fn number(
         &mut self,
         path: &[&str],
         written: Option<u32>,
@@ -462,11 +524,14 @@ impl Check<'_> {
 
     fn python(&mut self, written: Option<String>, around: &Around<'_>) -> PythonWish {
         let Some(text) = written else {
-            return match &around.project.python {
-                Some(found) => {
+            return match (&around.project.python, &around.project.python_bounds) {
+                (Some(found), _) => {
                     PythonWish::Version { version: found.value.clone(), origin: found.origin.clone() }
                 }
-                None => PythonWish::Distribution,
+                (None, Some((bounds, origin))) => {
+                    PythonWish::Bounds { bounds: bounds.clone(), origin: origin.clone() }
+                }
+                (None, None) => PythonWish::Distribution,
             };
         };
         let quoted =
@@ -490,53 +555,14 @@ impl Check<'_> {
         PythonWish::Version { version: text, origin: around.file.to_owned() }
     }
 
-    fn processes(
-        &mut self,
-        spec: ProcessesSpec,
-        upload_limit: Option<u32>,
-    ) -> (Web, BTreeMap<String, Worker>) {
-        let mut processes = BTreeMap::new();
-        for (name, spec) in spec.workers {
-            let path = ["processes", name.as_str()];
-            let inner = ["processes", name.as_str(), "command"];
-            let command: &[&str] = if spec.word { &path } else { &inner };
-            if !is_name(&name) {
-                self.key(
-                    &path,
-                    format!("a process is named with lowercase letters, digits and dashes, starting with a letter, at most {LONGEST_NAME} long"),
-                    [format!("such as `{}`", app_name(&name))],
-                );
-            }
-            if spec.command.trim().is_empty() {
-                self.value(command, "the command is empty", []);
-            } else if spec.command.contains(char::is_control) {
-                self.value(command, "the command must be one line", []);
-            }
-            let mut seconds = |key, written, default, range| {
-                self.number(&["processes", &name, key], written, default, range, "seconds")
-            };
-            let worker = Worker {
-                settle_s: seconds("settle", spec.settle, 5, 0..=600),
-                stop_timeout_s: seconds("stop_timeout", spec.stop_timeout, 300, 1..=86_400),
-                command: spec.command,
-            };
-            processes.insert(name, worker);
+    fn mirror(&mut self, written: Option<String>) -> Option<String> {
+        let url = written?;
+        let known = ["https://", "http://", "file:///"].iter().any(|scheme| url.starts_with(scheme));
+        if !known || !url.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let such = "such as `python_mirror: https://mirror.example.com/python-build-standalone/releases/download`";
+            self.value(&["python_mirror"], format!("`{url}` is not an address"), [such.to_owned()]);
         }
-        let (workers, timeout, boot) =
-            spec.web.map_or((None, None, None), |web| (web.workers, web.timeout, web.boot_timeout));
-        let mut seconds = |key, written, default| {
-            self.number(&["processes", "web", key], written, default, 1..=3600, "seconds")
-        };
-        let web = Web {
-            workers: match workers {
-                None | Some(Workers::Auto) => None,
-                Some(Workers::Exactly(number)) => Some(number),
-            },
-            timeout_s: seconds("timeout", timeout, 30),
-            boot_timeout_s: seconds("boot_timeout", boot, 120),
-            max_upload_mb: self.number(&["upload_limit"], upload_limit, 20, 1..=10_240, "MiB"),
-        };
-        (web, processes)
+        Some(url)
     }
 
     fn env(&mut self, env: BTreeMap<String, String>, database: Database) -> BTreeMap<String, String> {
@@ -588,6 +614,50 @@ impl Check<'_> {
         secrets
     }
 
+    fn database(&mut self, written: Option<DatabaseSpec>, for_mysql: bool) -> (Database, Vec<String>) {
+        let Some(DatabaseSpec { engine, extensions }) = written else {
+            let database = if for_mysql { Database::Mysql } else { Database::Postgres };
+            return (database, Vec::new());
+        };
+        let database = match engine {
+            DatabaseEngineSpec::Postgres => Database::Postgres,
+            DatabaseEngineSpec::Sqlite => Database::Sqlite,
+            DatabaseEngineSpec::Mysql | DatabaseEngineSpec::Mariadb => Database::Mysql,
+            DatabaseEngineSpec::External => Database::External,
+        };
+        if database != Database::Postgres && !extensions.is_empty() {
+            self.key(&["database", "extensions"], "only a PostgreSQL on the server takes extensions", []);
+        }
+        for (index, name) in extensions.iter().enumerate() {
+            let valid = name.starts_with(|c: char| c.is_ascii_lowercase())
+                && name.len() < 64
+                && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'));
+            if !valid {
+                let path = ["database", "extensions", &index.to_string()];
+                self.value(&path, format!("`{name}` is not the name of an extension"), []);
+            }
+        }
+        (database, extensions)
+    }
+
+    fn files(&mut self, written: Option<FilesSpec>) -> BTreeMap<String, String> {
+        let mut files = BTreeMap::new();
+        let Some(written) = written else { return files };
+        for (index, (name, here)) in written.items.into_iter().enumerate() {
+            let index = index.to_string();
+            let path: [&str; 2] = ["files", if written.listed { &index } else { &name }];
+            let inside = join(".", &name);
+            if let Some(problem) = outside(&name) {
+                self.value(&path, format!("`{name}` {problem}"), []);
+            } else if here.is_empty() || here.contains(|c: char| c.is_control()) {
+                self.value(&path, "not a file name", []);
+            } else if let Some(before) = files.insert(inside.clone(), here) {
+                self.value(&path, format!("`{inside}` is there twice, from {before} before"), []);
+            }
+        }
+        files
+    }
+
     fn playbooks(&mut self, written: Vec<String>, around: &Around<'_>) -> Vec<PlaybookRef> {
         let known = around.defaults.playbooks;
         let mut playbooks = Vec::new();
@@ -631,9 +701,17 @@ impl Check<'_> {
         spec: Option<DjangoSpec>,
         requirements: Option<OneOrMany>,
         around: &Around<'_>,
-    ) -> Option<Django> {
+        line: &super::processes::Line,
+    ) -> Option<(Django, Option<Asgi>)> {
         let project = around.project;
-        let spec = spec.unwrap_or(DjangoSpec { root: None, settings: None, wsgi: None, health: None });
+        let spec = spec.unwrap_or(DjangoSpec {
+            root: None,
+            settings: None,
+            wsgi: None,
+            asgi: None,
+            health: None,
+            overlay: None,
+        });
         let health = self.health(spec.health);
         let named = self.requirements(requirements, project);
         let root = self.django_root(spec.root, project)?;
@@ -644,22 +722,36 @@ impl Check<'_> {
                 None
             }
         };
+        let asgi = self.asgi(spec.asgi, settings.as_deref(), line, root, project);
         let wsgi = match (spec.wsgi, &settings) {
             (Some(wsgi), _) => self.wsgi(wsgi, root, project),
-            (None, Some(settings)) => match project.wsgi(root, settings) {
-                Ok(wsgi) => Some(wsgi),
-                Err(error) => {
+            (None, Some(settings)) => match (project.wsgi(root, settings), &asgi) {
+                (Ok(wsgi), _) => Some(wsgi),
+                (Err(_), Some(asgi)) => Some(asgi.application.clone()),
+                (Err(error), None) => {
                     self.project(&["django", "wsgi"], false, error);
                     None
                 }
             },
             (None, None) => None,
         };
-        let requirements = named.unwrap_or_else(|| project.requirements_for(root));
-        if requirements.is_empty() {
-            self.problems.push(no_requirements(project));
+        let dependencies = named.map(Dependencies::requirements).or_else(|| root.dependencies.clone());
+        if dependencies.is_none() {
+            self.problems.push(no_dependencies(root));
         }
-        Some(Django { root: root.dir.clone(), settings: settings?, wsgi: wsgi?, requirements, health })
+        let overlay = spec
+            .overlay
+            .map_or(Overlay { on: true, off: Vec::new() }, |spec| Overlay { on: spec.on, off: spec.off });
+        let django = Django {
+            root: root.dir.clone(),
+            settings: settings?,
+            wsgi: wsgi?,
+            dependencies: dependencies?,
+            geodjango: project.geodjango,
+            health,
+            overlay,
+        };
+        Some((django, asgi))
     }
 
     fn django_root<'p>(&mut self, written: Option<String>, project: &'p Project) -> Option<&'p Root> {
@@ -746,13 +838,10 @@ impl Check<'_> {
     }
 }
 
-fn no_requirements(project: &Project) -> Problem {
-    match &project.export {
-        Some(found) => Problem::new(format!(
-            "the project has {} but no requirements file, which this version installs from",
-            found.origin
-        ))
-        .hint(format!("write one with `{}`", found.value)),
+fn no_dependencies(root: &Root) -> Problem {
+    match &root.export {
+        Some(found) => Problem::new(format!("{} alone does not say what exactly is installed", found.origin))
+            .hint(format!("write a file that does with `{}`, and commit it", found.value)),
         None => Problem::new("the project has no requirements file: nothing says that it needs Django")
             .hint("`pip freeze > requirements.txt` in its virtual environment writes one")
             .hint("if it is called otherwise: `requirements: path/to/file.txt`"),
@@ -783,8 +872,18 @@ fn outside(text: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether the database is a MySQL or MariaDB. Where a secret says where it is, the project itself must know.
+fn speaks_mysql(database: Database, url: Option<&String>, written_for: bool) -> bool {
+    match (database, url) {
+        (Database::Mysql, _) => true,
+        (Database::External, Some(url)) => ["mysql", "mariadb"].iter().any(|scheme| url.starts_with(scheme)),
+        (Database::External, None) => written_for,
+        (Database::Postgres | Database::Sqlite, _) => false,
+    }
+}
+
 /// Why an environment variable can't have this name.
-fn name_problem(name: &str, database: Database) -> Option<(&'static str, Option<String>)> {
+pub(super) fn name_problem(name: &str, database: Database) -> Option<(&'static str, Option<String>)> {
     let valid = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     match name {

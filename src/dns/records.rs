@@ -94,6 +94,19 @@ impl Target {
             || matches!(self.ipv6, Address::Known(_) | Address::Coming)
     }
 
+    /// The addresses that are known.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let ipv4 = match self.ipv4 {
+            Address::Known(ip) => Some(IpAddr::V4(ip)),
+            Address::Coming | Address::Absent | Address::Untold => None,
+        };
+        let ipv6 = match self.ipv6 {
+            Address::Known(ip) => Some(IpAddr::V6(ip)),
+            Address::Coming | Address::Absent | Address::Untold => None,
+        };
+        ipv4.into_iter().chain(ipv6).collect()
+    }
+
     /// An address that only a part of the world can reach, if there is one.
     pub fn private(&self) -> Option<IpAddr> {
         let ipv4 = match self.ipv4 {

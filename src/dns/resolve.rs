@@ -268,6 +268,20 @@ impl Resolver {
         found.flat_map(|answer| chain(&answer, name, None).addresses).collect()
     }
 
+    /// Where a name leads, as whoever is asked from here says; an error if nobody says anything.
+    pub async fn leads_to(&self, name: &str) -> Result<BTreeSet<IpAddr>, ResolveError> {
+        let (four, six) = tokio::join!(self.look_up(name, Sort::A), self.look_up(name, Sort::Aaaa));
+        let (four, six) = match (four, six) {
+            (Err(error), Err(_)) => return Err(error),
+            answers => answers,
+        };
+        Ok([four, six]
+            .into_iter()
+            .flatten()
+            .flat_map(|answer| chain(&answer, name, None).addresses)
+            .collect())
+    }
+
     /// Finds the zone that a name is in, as the world sees it, with the names of its servers.
     ///
     /// Caches are asked for what is registered only: asked for a name below that isn't there yet, they would remember for

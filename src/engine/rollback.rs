@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use crate::config::Database;
 use crate::error::Failure;
-use crate::facts::Facts;
 use crate::facts::app::App;
+use crate::facts::{self, Facts};
 use crate::human::count;
 use crate::plan::{Change, Plan};
 use crate::release::rollback::{self, RollbackError, Surplus, Way};
@@ -17,7 +17,7 @@ use crate::resources;
 use crate::transport::Session;
 use crate::ui::Ui;
 
-use super::{Applied, Desired, Planned, apply, diff_failure, probe, settled};
+use super::{Applied, Desired, Planned, Route, apply, diff_failure, probe, settled};
 
 /// What the user wants of a rollback.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct RolledBack {
     pub number: u32,
     /// The release that it went back to.
     pub target: u32,
+    /// Whether the site is served by HTTPS.
+    pub https: bool,
 }
 
 /// Goes back.
@@ -52,17 +54,31 @@ pub async fn rollback(
     for _ in 0..3 {
         ui.working("looking at the server");
         let facts = settled(session, &asks, &desired.config, true, ui).await?;
+        let placed = desired.placed(&facts)?;
+        let desired = placed.as_ref().unwrap_or(desired);
         let app = &facts.app;
         let target = rollback::choose(app, wish.target, desired.config.keep_releases).map_err(no_rollback)?;
         let (surplus, way) = decide(session, desired, app, target, wish, ui, &mut agreed).await?;
-        let planned = Planned { plan: plan(desired, &facts, target, &surplus, way)?, release: None };
+        let planned = Planned {
+            plan: plan(desired, &facts, target, &surplus, way)?,
+            release: None,
+            tls: desired.tls(&facts),
+        };
         ui.plan(&planned.plan, ui.is_json() || ui.verbose());
-        match apply(session, desired, &facts, &planned, project, ui).await? {
-            Applied::Done => {
+        let outcome = facts::of_release(&asks);
+        let route = Route { look: Some(&outcome), ..Route::plain(session) };
+        match apply(route, desired, &facts, &planned, project, ui).await? {
+            Applied::Done { seen } => {
                 let number = app.next_number();
-                ui.working("verifying");
-                verify(&probe(session, &asks).await?, desired, number)?;
-                return Ok(RolledBack { number, target });
+                let after = match seen {
+                    Some(seen) => *seen,
+                    None => {
+                        ui.working("verifying");
+                        probe(session, &outcome).await?
+                    }
+                };
+                verify(&after, desired, number)?;
+                return Ok(RolledBack { number, target, https: planned.tls.is_served() });
             }
             Applied::Overtaken => {}
             Applied::Answered => {
@@ -228,7 +244,8 @@ fn plan(desired: &Desired, facts: &Facts, target: u32, surplus: &Surplus, way: W
         build.and_then(Layout::answered).unwrap_or_else(Layout::usual)
     };
     let wanted = layout(Some(target));
-    let vars = desired.vars(&wanted);
+    let state = desired.tls(facts);
+    let vars = desired.vars(&wanted, &state, Some(&facts.host));
     let mut between = Vec::new();
     // Only what follows from the release itself: the rest of ship.yml is not what a rollback is about.
     if wanted != layout(app.current) {
@@ -240,6 +257,8 @@ fn plan(desired: &Desired, facts: &Facts, target: u32, surplus: &Surplus, way: W
         source: &desired.source,
         templates: &desired.templates,
         vars: &vars,
+        https: state.is_served(),
+        https_soon: state.is_served() || state.due.is_some(),
     };
     let changes: Vec<Change> = release::rollback::steps(&context, facts, target, surplus, way, between);
     Ok(Plan { changes })

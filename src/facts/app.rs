@@ -33,6 +33,12 @@ pub struct App {
     pub active: BTreeMap<String, Instance>,
     /// Instances that start at boot.
     pub enabled: BTreeSet<String>,
+    /// Timers and services of jobs that are there.
+    pub job_units: BTreeSet<String>,
+    /// The ports of all sites of the server, by the name of the application.
+    pub sockets: BTreeMap<String, u16>,
+    /// The environment whose site this is.
+    pub environment: Option<String>,
     /// Units that an interrupted apply should still have started, restarted or reloaded.
     pub pending: BTreeSet<String>,
 }
@@ -123,8 +129,12 @@ pub struct Build {
     pub config: BTreeMap<String, String>,
     /// Digest of the recipe (units, gunicorn settings) it was last started with.
     pub recipe: Option<String>,
+    /// Whether Django was told that the site is served by HTTPS.
+    pub https: bool,
     /// Django's answer about itself, one line of JSON.
     pub answer: Option<String>,
+    /// The rest of what Django said of its settings, one line of JSON.
+    pub settings: Option<String>,
     /// What it was made from, and by whom: of a release that never came to be recorded, too.
     pub record: Option<Record>,
     /// Why it isn't live, if it failed.
@@ -195,7 +205,7 @@ fi
 [ ! -e pending ] || sed 's/^/pending\t/' pending
 tail -n 200 releases.jsonl 2>/dev/null | sed 's/^/release\t/'
 cd releases 2>/dev/null && {
-  grep -s '' v*/tree v*/venv v*/config v*/recipe v*/answer.json v*/record v*/failed v*/applied v*/partly | sed 's/^/build\t/'
+  grep -s '' v*/tree v*/venv v*/config v*/recipe v*/https v*/answer.json v*/settings.json v*/record v*/failed v*/applied v*/partly | sed 's/^/build\t/'
   newest=; for n in $(ls -d v* 2>/dev/null | sed 's/^v//' | sort -rn); do
     if [ -e "v$n/tree" ]; then newest=v$n; break; fi
   done
@@ -212,7 +222,25 @@ printf 'current\t%s\n' "$(readlink "/srv/$app/current" 2>/dev/null)"
     [ ! -e "$file" ] || printf 'dump\t%s\t%s\t%s\n' "${file%.dump}" "$(stat -c %s "$file")" "$(date -u -r "$file" +%Y-%m-%dT%H:%M:%SZ)"
   done )
 ( cd "/etc/ship/$app/config" 2>/dev/null && sha256sum -- *.env 2>/dev/null | sed 's/^/config\t/' )
-( cd /etc/systemd/system/multi-user.target.wants 2>/dev/null && ls -d -- "$app"@*.service "$app"-*@*.service 2>/dev/null | sed 's/^/enabled\t/' )
+( cd "/etc/ship/$app/files" 2>/dev/null && sha256sum -- * 2>/dev/null | sed 's|^\([0-9a-f]*\)  |config\t\1  files/|' )
+[ ! -e "/etc/ship/$app/environment" ] || printf 'environment\t%s\n' "$(cat "/etc/ship/$app/environment")"
+( for file in /etc/systemd/system/*.socket; do
+    if [ -f "$file" ] && grep -q '^# Managed by ship' "$file"; then
+      socket=${file##*/}
+      printf 'socket\t%s\t%s\n' "${socket%.socket}" "$(sed -n 's/^ListenStream=127\.0\.0\.1://p' "$file")"
+    fi
+  done )
+( cd /etc/systemd/system 2>/dev/null && for file in "$app"-job-*.timer "$app"-job-*.service; do
+    # Another application's name may begin as this one's.
+    service=${file%.timer}; service=${service%.service}.service
+    if [ -e "$file" ] && { [ ! -e "$service" ] || grep -q "^WorkingDirectory=/srv/$app/" "$service"; }; then
+      printf 'job\t%s\n' "$file"
+    fi
+  done )
+( cd /etc/systemd/system/multi-user.target.wants 2>/dev/null && ls -d -- "$app"@*.service "$app"-*@*.service 2>/dev/null | while IFS= read -r unit; do
+    template=/etc/systemd/system/${unit%@*}@.service
+    if [ ! -e "$template" ] || grep -q "^WorkingDirectory=/srv/$app/" "$template"; then printf 'enabled\t%s\n' "$unit"; fi
+  done )
 systemctl show --property=Id,ActiveState,ActiveEnterTimestamp,NRestarts,MemoryCurrent -- "$app@*.service" "$app-*@*.service" 2>/dev/null \
   | awk 'NF { sub(/=/, "\t"); value[$1] = substr($0, length($1) + 2); next } { show() } END { show() }
     function show() { if (value["Id"] != "") printf "instance\t%s\t%s\t%s\t%s\t%s\n", value["Id"], value["ActiveState"], value["NRestarts"], value["MemoryCurrent"], value["ActiveEnterTimestamp"]; delete value }'
@@ -258,6 +286,16 @@ pub fn parse(body: &str) -> Result<App, FactError> {
                 let (digest, name) = value.split_once("  ").ok_or_else(bad)?;
                 app.config.insert(name.into(), digest.into());
             }
+            "environment" => {
+                app.environment = Some(value.trim().into()).filter(|name: &String| !name.is_empty())
+            }
+            "socket" => {
+                let (name, port) = value.split_once('\t').ok_or_else(bad)?;
+                app.sockets.extend(port.parse().ok().map(|port| (name.to_string(), port)));
+            }
+            "job" => {
+                app.job_units.insert(value.into());
+            }
             "enabled" => {
                 app.enabled.insert(value.into());
             }
@@ -300,7 +338,9 @@ fn parse_build(builds: &mut BTreeMap<u32, Build>, value: &str) -> Option<()> {
         "tree" => build.tree = Some(content.into()),
         "venv" => build.venv = Some(content.into()),
         "recipe" => build.recipe = Some(content.into()),
+        "https" => build.https = content == "on",
         "answer.json" => build.answer = Some(content.into()),
+        "settings.json" => build.settings = Some(content.into()),
         "record" => build.record = serde_json::from_str(content).ok(),
         "failed" => {
             let mut fields = content.splitn(3, '\t');

@@ -1,5 +1,7 @@
 //! The machine: operating system, processors, memory, free space, Python.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::shell::Script;
 
 use super::{FactError, key_values};
@@ -33,8 +35,47 @@ pub struct Host {
     pub python: Option<String>,
     /// The Python that apt would install, `3.11`.
     pub python_candidate: Option<String>,
+    /// The Pythons that uv has brought, `3.10`.
+    pub managed_pythons: Vec<String>,
     /// Whether a reboot is due.
     pub reboot_required: bool,
+    /// What can't be done here, and why.
+    pub lacking: BTreeMap<Capability, String>,
+    /// The ports that sshd listens on; empty if it can't say.
+    pub ssh_ports: Vec<u16>,
+    /// TCP ports that something listens on, not for this server alone.
+    pub open_ports: BTreeSet<u16>,
+    /// TCP ports that something listens on, at any address.
+    pub taken_ports: BTreeSet<u16>,
+}
+
+/// What not every server can do: a container has no kernel of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Capability {
+    /// Filtering packets.
+    Firewall,
+    /// Having swap of its own, where there is none.
+    Swap,
+    /// Setting the clock, where nothing else does.
+    Clock,
+    /// Setting the kernel's parameters.
+    Kernel,
+}
+
+impl Capability {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Firewall, Self::Swap, Self::Clock, Self::Kernel];
+
+    /// As a playbook and ship.yml name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Firewall => "firewall",
+            Self::Swap => "swap",
+            Self::Clock => "time",
+            Self::Kernel => "kernel",
+        }
+    }
 }
 
 impl Host {
@@ -97,7 +138,27 @@ top=/srv; [ -d $top ] || top=/
 df -Pk $top 2>/dev/null | { read -r _; read -r _ total _ free _; printf 'disk_kb=%s\nfree_kb=%s\n' "$total" "$free"; }
 df -Pi $top 2>/dev/null | { read -r _; read -r _ total _ free _; printf 'inodes=%s\nfree_inodes=%s\n' "$total" "$free"; }
 printf 'python=%s\n' "$(python3 -V 2>/dev/null)"
+printf 'managed_pythons=%s\n' "$(cd /opt/ship/python 2>/dev/null && ls -d 3.* 2>/dev/null | tr '\n' ' ')"
 [ ! -e /run/reboot-required ] || printf 'reboot_required=1\n'
+case $(systemd-detect-virt --container 2>/dev/null) in ''|none) contained= ;; *) contained=1 ;; esac
+while read -r key value; do
+  [ "$key" != CapEff: ] || [ $((0x$value >> 12 & 1)) = 1 ] || printf 'lacking_firewall=this container may not filter packets\n'
+done </proc/self/status
+swaps=$(while read -r file _; do [ "$file" = Filename ] || printf '%s ' "$file"; done </proc/swaps 2>/dev/null)
+case $swaps in
+'/var/lib/ship/swap ') ;;
+'') [ -z "$contained" ] || printf 'lacking_swap=a container has the swap of its host\n' ;;
+*) printf 'lacking_swap=the server has swap already\n' ;;
+esac
+if [ -n "$contained" ]; then printf 'lacking_time=a container has the clock of its host\n'
+else
+  for keeper in chronyd ntpd ntpsec openntpd; do
+    if command -v $keeper >/dev/null; then printf 'lacking_time=%s keeps it\n' $keeper; break; fi
+  done
+fi
+[ -w /proc/sys/kernel/dmesg_restrict ] || printf 'lacking_kernel=the kernel is not of this container alone\n'
+printf 'ssh_ports=%s\n' "$(sshd -T 2>/dev/null | sed -n 's/^port //p' | tr '\n' ' ')"
+printf 'listening=%s\n' "$(awk '$4 == "0A" { printf "%s ", $2 }' /proc/net/tcp /proc/net/tcp6 2>/dev/null)"
 )
 "#,
     )
@@ -129,7 +190,30 @@ pub fn parse(body: &str) -> Result<Host, FactError> {
         inodes,
         free_inodes: inodes.and_then(|_| number("free_inodes").ok()),
         python: text("python").strip_prefix("Python ").map(str::to_string),
+        managed_pythons: text("managed_pythons").split_whitespace().map(str::to_string).collect(),
         reboot_required: map.contains_key("reboot_required"),
+        lacking: Capability::ALL
+            .into_iter()
+            .filter_map(|one| {
+                Some((one, (*map.get(format!("lacking_{}", one.name()).as_str())?).to_string()))
+            })
+            .collect(),
+        ssh_ports: text("ssh_ports").split_whitespace().filter_map(|port| port.parse().ok()).collect(),
+        open_ports: listening(&text("listening")).filter(|(_, local)| !local).map(|(port, _)| port).collect(),
+        taken_ports: listening(&text("listening")).map(|(port, _)| port).collect(),
+    })
+}
+
+/// Ports of the kernel's list of sockets, `0100007F:1F40`, and whether each is for this server alone.
+fn listening(text: &str) -> impl Iterator<Item = (u16, bool)> {
+    text.split_whitespace().filter_map(|socket| {
+        let (address, port) = socket.split_once(':')?;
+        // In the processor's byte order: 127.x.x.x ends with 7F, ::1 with 01000000.
+        let v4 = address.len() == 8 && address.ends_with("7F");
+        let v6 = address == "00000000000000000000000001000000";
+        let mapped =
+            address.len() == 32 && address.starts_with("0000000000000000FFFF0000") && address.ends_with("7F");
+        Some((u16::from_str_radix(port, 16).ok()?, v4 || v6 || mapped))
     })
 }
 

@@ -8,17 +8,29 @@ use crate::shell::Script;
 pub fn script() -> Script {
     Script::from_text(
         r#"if command -v psql >/dev/null 2>&1 && [ -S /var/run/postgresql/.s.PGSQL.5432 ]; then
-  (cd / && runuser -u postgres -- psql -XAtq -F "$(printf '\t')" -d postgres 2>/dev/null) <<'SQL'
-select 'role', rolname, '' from pg_roles where rolname not like 'pg\_%';
-select 'database', datname, pg_get_userbyid(datdba) from pg_database where not datistemplate;
+  # Debian's psql is a program that looks for the right one first, which takes longer than the questions.
+  psql=psql
+  for one in /usr/lib/postgresql/*/bin/psql; do [ ! -x "$one" ] || psql=$one; done
+  (cd / && HOME=/ setpriv --reuid postgres --regid postgres --init-groups -- "$psql" -XAtq -F "$(printf '\t')" -d postgres 2>/dev/null) <<'SQL'
+select 'role', rolname, '', '' from pg_roles where rolname not like 'pg\_%';
+select 'database', datname, pg_get_userbyid(datdba), has_database_privilege('public', oid, 'connect') from pg_database where not datistemplate;
 SQL
 fi
 "#,
     )
 }
 
-/// Reads what [`script`] printed: roles, and databases with their owners.
-pub fn parse(body: &str) -> (BTreeSet<String>, BTreeMap<String, String>) {
+/// A database.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Database {
+    /// The role that owns it.
+    pub owner: String,
+    /// Whether every role may connect to it.
+    pub open: bool,
+}
+
+/// Reads what [`script`] printed: roles, and databases.
+pub fn parse(body: &str) -> (BTreeSet<String>, BTreeMap<String, Database>) {
     let mut roles = BTreeSet::new();
     let mut databases = BTreeMap::new();
     for line in body.lines() {
@@ -28,7 +40,8 @@ pub fn parse(body: &str) -> (BTreeSet<String>, BTreeMap<String, String>) {
                 roles.insert(name.to_string());
             }
             (Some("database"), Some(name), Some(owner)) => {
-                databases.insert(name.to_string(), owner.to_string());
+                let open = fields.next() == Some("t");
+                databases.insert(name.to_string(), Database { owner: owner.to_string(), open });
             }
             _ => {}
         }

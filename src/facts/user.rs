@@ -7,7 +7,7 @@ use crate::shell::{Cmd, Script};
 use super::FactError;
 
 /// One account.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct User {
     /// Home folder.
     pub home: String,

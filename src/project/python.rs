@@ -4,6 +4,10 @@
 
 use std::fmt;
 
+use toml::{Table, Value};
+
+use super::Bounds;
+
 /// A Python version, `3.11` or `3.11.4`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
@@ -39,35 +43,46 @@ pub fn parse_version(text: &str) -> Option<Version> {
     parts.next().is_none().then_some(Version { major, minor, patch })
 }
 
-/// What `requires-python` asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RequiresPython {
-    /// `==3.11.*`, `~=3.11.0`: one minor version.
-    Exactly(Version),
-    /// `>=3.9`.
-    AtLeast(Version),
+/// What a file says about Python.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Says {
+    /// This version.
+    Wish(Version),
+    /// Any of these.
+    Bounds(Bounds),
 }
 
-/// Reads `requires-python` of `pyproject.toml`; only its first `==`, `~=` or `>=` clause counts.
-pub(super) fn requires_python(text: &str) -> Option<RequiresPython> {
-    let value = text.lines().find_map(|line| {
-        let value = line.trim().strip_prefix("requires-python")?.trim_start().strip_prefix('=')?;
-        literal(value.trim_start())
-    })?;
-    value.split(',').map(str::trim).find_map(|clause| {
-        let version = |text: &str| parse_version(text.trim().trim_end_matches(".*"));
-        if let Some(rest) = clause.strip_prefix("==") {
-            version(rest).map(RequiresPython::Exactly)
-        } else if let Some(rest) = clause.strip_prefix("~=") {
-            // `~=3.11` allows 3.12; `~=3.11.2` does not.
-            version(rest).map(|version| match version.patch {
-                Some(_) => RequiresPython::Exactly(Version { patch: None, ..version }),
-                None => RequiresPython::AtLeast(version),
-            })
-        } else {
-            clause.strip_prefix(">=").and_then(version).map(RequiresPython::AtLeast)
-        }
-    })
+type Reader = fn(&str) -> Option<Says>;
+
+/// Files that say something about Python among other things, and how each is read.
+pub(super) const SAYS_PYTHON: [(&str, Reader); 4] = [
+    ("Pipfile", of_pipfile),
+    ("pyproject.toml", of_pyproject),
+    ("setup.py", of_setup),
+    ("setup.cfg", of_setup),
+];
+
+fn of_pipfile(text: &str) -> Option<Says> {
+    let file: Table = text.parse().ok()?;
+    let requires = file.get("requires")?.as_table()?;
+    let version = requires.get("python_full_version").or_else(|| requires.get("python_version"))?;
+    parse_version(version.as_str()?).map(Says::Wish)
+}
+
+fn of_pyproject(text: &str) -> Option<Says> {
+    let file: Table = text.parse().ok()?;
+    let table = |table: &Table, key: &str| table.get(key).and_then(Value::as_table).cloned();
+    let own = table(&file, "project").and_then(|project| project.get("requires-python").cloned());
+    let poetry = || table(&table(&table(&file, "tool")?, "poetry")?, "dependencies")?.get("python").cloned();
+    let value = own.or_else(poetry)?;
+    Bounds::parse(value.as_str()?).map(Says::Bounds)
+}
+
+fn of_setup(text: &str) -> Option<Says> {
+    let (_, rest) = text.split_once("python_requires")?;
+    let rest = rest.trim_start().strip_prefix('=')?.trim_start();
+    let value = literal(rest).or_else(|| rest.lines().next().map(str::to_owned))?;
+    Bounds::parse(&value).map(Says::Bounds)
 }
 
 /// The module that `manage.py` or `wsgi.py` puts into `DJANGO_SETTINGS_MODULE`.
@@ -96,7 +111,7 @@ fn literal(text: &str) -> Option<String> {
     (!value.is_empty() && !value.contains(['\\', '\n'])).then(|| value.to_owned())
 }
 
-fn without_comments(text: &str) -> String {
+pub(super) fn without_comments(text: &str) -> String {
     text.lines().filter(|line| !line.trim_start().starts_with('#')).fold(String::new(), |mut all, line| {
         all.push_str(line);
         all.push('\n');
@@ -129,13 +144,37 @@ pub(super) fn is_settings(module: &str) -> bool {
     parts.next().is_some_and(named) || parts.next() == Some("settings")
 }
 
-/// What a requirements file names.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// What a requirements file says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Requirements {
-    /// Distribution names, lower-cased and with dashes.
-    pub packages: Vec<String>,
+    /// What it asks for.
+    pub packages: Vec<Requirement>,
     /// Files named with `-r`, relative to this one.
     pub includes: Vec<String>,
+}
+
+/// A distribution that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Requirement {
+    /// Its name, lower-cased and with dashes.
+    pub name: String,
+    /// Its extras.
+    pub extras: Vec<String>,
+    /// Its version after `==`.
+    pub version: Option<String>,
+}
+
+impl Requirement {
+    /// The distribution and those of its extras that are published apart, such as `psycopg-binary`.
+    pub(super) fn distributions(self) -> Vec<(String, Option<String>)> {
+        let parts = self
+            .extras
+            .iter()
+            .filter(|extra| self.name == "psycopg" && matches!(extra.as_str(), "binary" | "c"));
+        let mut all: Vec<_> = parts.map(|extra| (format!("{}-{extra}", self.name), None)).collect();
+        all.push((self.name, self.version));
+        all
+    }
 }
 
 /// Reads a pip requirements file.
@@ -150,18 +189,36 @@ pub(super) fn requirements(text: &str) -> Requirements {
         if let Some(path) = include {
             found.includes.push(path.trim_start_matches(['=', ' ', '\t']).to_owned());
         } else if let Some((_, name)) = line.split_once("#egg=") {
-            found.packages.extend(distribution(name));
-        } else if !line.starts_with('-') {
-            found.packages.extend(distribution(line));
+            found.packages.extend(requirement(name));
+        } else if !line.starts_with(['-', '.', '/']) {
+            found.packages.extend(requirement(line));
         }
     }
     found
 }
 
-fn distribution(text: &str) -> Option<String> {
+/// A distribution's name as every index compares it.
+pub(crate) fn normalized(name: &str) -> String {
+    name.to_lowercase().replace(['_', '.'], "-")
+}
+
+fn requirement(text: &str) -> Option<Requirement> {
     let end = text.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.'));
-    let name = text.get(..end.unwrap_or(text.len()))?;
-    (!name.is_empty()).then(|| name.to_lowercase().replace(['_', '.'], "-"))
+    let (name, rest) = text.split_at_checked(end.unwrap_or(text.len()))?;
+    if name.is_empty() || rest.starts_with("://") || rest.starts_with('+') || rest.starts_with('/') {
+        return None;
+    }
+    let rest = rest.trim_start();
+    let (extras, rest) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((extras, rest)) => (extras.split(',').map(|extra| extra.trim().to_owned()).collect(), rest),
+        None => (Vec::new(), rest),
+    };
+    let version = rest.trim_start().strip_prefix("==").map(|version| {
+        let version = version.trim_start_matches('=').trim_start();
+        let end = version.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '*' | '!' | '+'));
+        version.get(..end.unwrap_or(version.len())).unwrap_or_default().to_owned()
+    });
+    Some(Requirement { name: normalized(name), extras, version })
 }
 
 #[cfg(test)]
@@ -181,25 +238,6 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(parse_version(text).map(|v| v.to_string()).as_deref(), shown, "{text}");
-        }
-    }
-
-    #[test]
-    fn requires_python_is_a_wish_or_a_bound() {
-        let at_least = |minor| Some(RequiresPython::AtLeast(Version { major: 3, minor, patch: None }));
-        let exactly = |minor| Some(RequiresPython::Exactly(Version { major: 3, minor, patch: None }));
-        for (value, expected) in [
-            (">=3.9", at_least(9)),
-            (" >= 3.9, <4", at_least(9)),
-            ("<4,>=3.10", at_least(10)),
-            ("==3.11.*", exactly(11)),
-            ("~=3.11.2", exactly(11)),
-            ("~=3.11", at_least(11)),
-            ("", None),
-            ("whatever", None),
-        ] {
-            let text = format!("[project]\nname = \"x\"\nrequires-python = \"{value}\"\n");
-            assert_eq!(requires_python(&text), expected, "{value}");
         }
     }
 
@@ -227,14 +265,20 @@ mod tests {
     #[test]
     fn requirement_lines() {
         let text = "Django==4.2  # the framework\n\n# no\n-r base.txt\n--requirement=dev/x.txt\nPsycopg2_Binary>=2\n\
-                    gunicorn[gevent]\n-e git+https://example.com/x.git#egg=My.Thing\n--index-url https://example.com\n";
-        assert_eq!(
-            requirements(text),
-            Requirements {
-                packages: ["django", "psycopg2-binary", "gunicorn", "my-thing"].map(String::from).to_vec(),
-                includes: vec!["base.txt".into(), "dev/x.txt".into()],
-            }
-        );
+                    gunicorn[gevent]\n-e git+https://example.com/x.git#egg=My.Thing\n--index-url https://example.com\n\
+                    psycopg [binary, pool] >=3 ; python_version > '3'\n./local\ngit+https://example.com/y.git\n\
+                    x @ https://example.com/x.zip\n";
+        let found = requirements(text);
+        let shown: Vec<String> = found
+            .packages
+            .into_iter()
+            .flat_map(Requirement::distributions)
+            .map(|(name, version)| format!("{name} {}", version.unwrap_or_default()))
+            .collect();
+        let expected =
+            ["django 4.2", "psycopg2-binary ", "gunicorn ", "my-thing ", "psycopg-binary ", "psycopg ", "x "];
+        assert_eq!(shown, expected);
+        assert_eq!(found.includes, ["base.txt", "dev/x.txt"]);
     }
 
     proptest::proptest! {
@@ -243,7 +287,6 @@ mod tests {
             settings_module(&text);
             settings_module(&format!("\"DJANGO_SETTINGS_MODULE\"{text}"));
             requirements(&text);
-            requires_python(&format!("requires-python = {text}"));
             parse_version(&text);
         }
     }

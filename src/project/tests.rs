@@ -19,6 +19,11 @@ fn plain() -> Vec<(&'static str, &'static str)> {
     ]
 }
 
+/// Where the packages of the first root come from.
+fn from(project: &Project) -> String {
+    project.roots[0].dependencies.as_ref().map(Dependencies::shown).unwrap_or_default()
+}
+
 fn failure(error: ProjectError) -> String {
     Failure::from(error).to_string()
 }
@@ -46,9 +51,12 @@ fn findings(project: &Project) -> String {
 fn an_ordinary_project() {
     let project = look(&plain());
     assert_eq!(django(&project), ". library.settings library.wsgi");
-    assert_eq!(project.requirements, ["requirements.txt"]);
-    assert!(project.has_gunicorn);
-    assert_eq!(project.findings, []);
+    assert_eq!(from(&project), "requirements.txt");
+    assert!(project.packages.contains("gunicorn"));
+    assert_snapshot!(findings(&project), @r"
+    packages are installed from requirements.txt
+      the first of the usual names of a requirements file
+    ");
 }
 
 #[test]
@@ -184,8 +192,21 @@ fn python_wishes() {
         (&[("runtime.txt", "python-3.10.2\n")][..], Some("3.10.2 runtime.txt"), None),
         (&[(".python-version", "# note\n3.11\n")], Some("3.11 .python-version"), None),
         (&[("runtime.txt", "python-3.10.2"), (".python-version", "3.12")], Some("3.10.2 runtime.txt"), None),
-        (&[("pyproject.toml", "requires-python = '>=3.9'")], None, Some("3.9 pyproject.toml")),
-        (&[("pyproject.toml", "requires-python = '==3.9.*'")], Some("3.9 pyproject.toml"), None),
+        (&[("pyproject.toml", "[project]\nrequires-python = '>=3.9'")], None, Some(">=3.9 pyproject.toml")),
+        (
+            &[("pyproject.toml", "[project]\nrequires-python = '==3.9.*'")],
+            None,
+            Some("==3.9.* pyproject.toml"),
+        ),
+        (
+            &[("pyproject.toml", "[tool.poetry.dependencies]\npython = '^3.10'\ndjango = '*'")],
+            None,
+            Some("^3.10 pyproject.toml"),
+        ),
+        (&[("Pipfile", "[requires]\npython_version = '3.9'")], Some("3.9 Pipfile"), None),
+        (&[("Pipfile", "[requires]\npython_full_version = '3.9.4'")], Some("3.9.4 Pipfile"), None),
+        (&[("setup.py", "setup(\n    python_requires='>=3.8, <4',\n)")], None, Some(">=3.8, <4 setup.py")),
+        (&[("setup.cfg", "[options]\npython_requires = >=3.8\n")], None, Some(">=3.8 setup.cfg")),
         (&[("runtime.txt", "python-3.x"), (".python-version", "pypy3.9")], None, None),
         (
             &[("site/manage.py", MANAGE), ("site/runtime.txt", "python-3.9.1")],
@@ -194,9 +215,10 @@ fn python_wishes() {
         ),
     ] {
         let project = look(files);
-        let show = |found: &Option<Found>| found.as_ref().map(|f| format!("{} {}", f.value, f.origin));
-        assert_eq!(show(&project.python).as_deref(), python, "{files:?}");
-        assert_eq!(show(&project.python_at_least).as_deref(), bound, "{files:?}");
+        let wish = project.python.as_ref().map(|found| format!("{} {}", found.value, found.origin));
+        let allowed = project.python_bounds.as_ref().map(|(bounds, origin)| format!("{bounds} {origin}"));
+        assert_eq!(wish.as_deref(), python, "{files:?}");
+        assert_eq!(allowed.as_deref(), bound, "{files:?}");
     }
 }
 
@@ -204,51 +226,91 @@ fn python_wishes() {
 fn requirements_are_followed() {
     let project = look(&[
         ("manage.py", MANAGE),
-        ("requirements/production.txt", "-r base.txt\n-r ../requirements/production.txt\n"),
+        ("requirements/production.txt", "-r base.txt\n-c limits.txt\n-r ../requirements/production.txt\n"),
         ("requirements/base.txt", "Gunicorn==21\n"),
+        ("requirements/limits.txt", "pillow<12\n"),
     ]);
-    assert_eq!(project.requirements, ["requirements/production.txt"]);
-    assert!(project.has_gunicorn);
-    let nested = look(&[("site/manage.py", MANAGE), ("site/requirements.txt", ""), ("requirements.txt", "")]);
-    assert_eq!(nested.requirements, ["site/requirements.txt"]);
-    let utf16 = detect(&Tree::new(["requirements.txt"], |_| None));
+    assert_eq!(from(&project), "requirements/production.txt");
+    assert_eq!(project.packages.iter().collect::<Vec<_>>(), ["gunicorn"]);
+    let nested = look(&[("a/site/manage.py", MANAGE), ("a/requirements.txt", ""), ("requirements.txt", "")]);
+    assert_eq!(from(&nested), "a/requirements.txt");
+    let utf16 = detect(&Tree::new(["manage.py", "requirements.txt"], |path| {
+        (path == "manage.py").then(|| MANAGE.to_owned())
+    }));
     assert_snapshot!(findings(&utf16), @r"
+    packages are installed from requirements.txt
+      the first of the usual names of a requirements file
     requirements.txt is not UTF-8 text
       PowerShell's `>` writes UTF-16, which pip on the server can't read: save the file as UTF-8
     ");
 }
 
 #[test]
-fn dependencies_in_another_form() {
-    for name in ["uv.lock", "poetry.lock", "Pipfile.lock", "Pipfile", "pyproject.toml"] {
-        let project = look(&[("manage.py", MANAGE), (name, "")]);
-        assert_eq!(project.requirements, [""; 0]);
-        assert_eq!(project.export.as_ref().map(|found| found.origin.as_str()), Some(name));
-    }
-    assert_snapshot!(findings(&look(&[("manage.py", MANAGE), ("poetry.lock", "")])), @r"
-    dependencies are in poetry.lock, and there is no requirements file
-      this version installs from a requirements file: `poetry export --without-hashes -o requirements.txt`
-    ");
-    assert_snapshot!(findings(&look(&[("manage.py", MANAGE)])), @r"
-    no requirements file
-      the site's packages can't be installed without one: `pip freeze > requirements.txt` in its virtual environment
-    ");
-}
-
-#[test]
 fn the_procfile() {
-    let project = look(&[
-        ("requirements.txt", ""),
-        (
-            "Procfile",
-            "# heroku\nweb: gunicorn x\nrelease: ./bin/release.sh\ncelery_beat: celery -A x beat\nnonsense\n",
-        ),
-    ]);
+    let project = look(&[(
+        "Procfile",
+        "# heroku\nweb: gunicorn x\nrelease: ./bin/release.sh\ncelery_beat: celery -A x beat\nnonsense\n",
+    )]);
     assert_eq!(project.worker_candidates().collect::<Vec<_>>(), [("celery_beat", "celery -A x beat")]);
     assert_snapshot!(findings(&project), @r"
     Procfile has the line `nonsense`
       it is not of the form `name: command` and was left out
     Procfile has the release step `./bin/release.sh`
-      ship migrates and collects static files itself; anything else in it is not run
+      it runs once for each release, after the migrations and before the release serves
     ");
+}
+
+#[test]
+fn settings_are_those_for_a_server() {
+    let split = [
+        ("manage.py", "setdefault('DJANGO_SETTINGS_MODULE', 'config.settings.local') # django"),
+        ("config/settings/__init__.py", ""),
+        ("config/settings/base.py", ""),
+        ("config/settings/local.py", ""),
+        ("config/settings/production.py", ""),
+        ("config/wsgi.py", ""),
+        ("requirements.txt", ""),
+    ];
+    assert_eq!(django(&look(&split)), ". config.settings.production config.wsgi");
+    assert_snapshot!(findings(&look(&split)), @r"
+    settings are `config.settings.production`, although manage.py names `config.settings.local`
+      by their name they are meant for a server; `django: {settings: …}` overrides
+    packages are installed from requirements.txt
+      the first of the usual names of a requirements file
+    ");
+}
+
+#[test]
+fn what_heroku_was_told() {
+    let app = r#"{"env": {"MAIL_PASSWORD": {}}, "formation": {"web": {"quantity": 1}, "worker": {"quantity": 2}},
+                  "scripts": {"postdeploy": "python manage.py loaddata x"}}"#;
+    assert_snapshot!(findings(&look(&[("app.json", app)])), @r"
+    app.json asks for 1 web, 2 worker
+      the site's workers are sized for the server; others are named under `processes`
+    app.json runs `python manage.py loaddata x` after the first deploy
+      ship does not: `ship run` does, once the site is up
+    app.json wants MAIL_PASSWORD
+      they are in `secrets`; `ship config set NAME=VALUE` sets each before the first `ship up`
+    ");
+}
+
+#[test]
+fn libraries_of_the_system() {
+    let project = look(&[
+        ("manage.py", MANAGE),
+        ("library/models.py", "from django.contrib.gis.db import models\n"),
+        ("requirements.txt", "psycopg2\npython-magic\n"),
+    ]);
+    assert!(project.geodjango);
+    assert_snapshot!(findings(&project), @r"
+    packages are installed from requirements.txt
+      the first of the usual names of a requirements file
+    library/models.py uses GeoDjango
+      its libraries GDAL, GEOS and PROJ are installed
+    psycopg2 needs what no wheel brings
+      the server gets gcc, libpq-dev, python3-dev
+    python-magic needs what no wheel brings
+      the server gets file
+    ");
+    assert!(!look(&[("a/settings.py", "# 'django.contrib.gis'\n")]).geodjango);
 }

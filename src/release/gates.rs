@@ -6,10 +6,15 @@ use serde_json::json;
 
 use crate::apply::heredoc;
 use crate::plan::{Change, Step};
+use crate::process::serving::Interface;
 use crate::shell::{Cmd, Script};
 
 use super::instances;
-use super::steps::Steps;
+use super::migrations::{self, KEEP_ANSWERS};
+use super::steps::{IS_COLLECTED, Steps};
+
+/// The step that only asks for the settings.
+pub const ASKING: &str = "ask Django for its settings";
 
 /// Beginning of a line that says why a step failed, for the first line of the message.
 pub const CAUSE: &str = "ship-cause: ";
@@ -22,8 +27,16 @@ pub const NOTE: &str = "ship-note: ";
 
 /// What an answer means, for both scripts below.
 const ANSWERS: &str = include_str!("../../templates/django/answers.py");
+/// The question about the settings, a part of the preflight.
+const ASK: &str = include_str!("../../templates/django/ask.py");
+/// The proof that the static files are collected already, another.
+const STATIC: &str = include_str!("../../templates/django/static.py");
 /// The preflight.
-const PREFLIGHT: &str = include_str!("../../templates/django/preflight.py");
+const PREFLIGHT: &str = concat!(
+    include_str!("../../templates/django/trace.py"),
+    "\n\n",
+    include_str!("../../templates/django/preflight.py")
+);
 /// The check through nginx.
 const HEALTH: &str = include_str!("../../templates/django/health.py");
 
@@ -40,15 +53,63 @@ preflight() {
   old=$(readlink "$top/current" 2>/dev/null || true); old=${old##*/}
   # A site that has had nothing at the page that nobody named is not worse for still having nothing there.
   if [ ! -e "$state/../$old/preflight" ] || grep -qs '"status": 404' "$state/../$old/preflight"; then stage=$stage,tolerant; fi
-  units=/run/systemd/system
-  unit=ship-preflight-$app@
-  rm -rf "$units/$unit.service" "$units/$unit.service.d" "$state/preflight.out"
-  mkdir -p "$units/$unit.service.d"
-  sed '/^Sockets=/d' "/etc/systemd/system/$app@.service" >"$units/$unit.service"
-  if [ -d "/etc/systemd/system/$app@.service.d" ]; then
-    cp "/etc/systemd/system/$app@.service.d/"*.conf "$units/$unit.service.d/" 2>/dev/null || true
+  printf 'SHIP_PREFLIGHT=%s\n' "$stage" >"$state/stage.env"
+  out=$state/preflight.out
+  rm -f "$out"
+  # systemd reads a file of a name that it has never heard of without being told to.
+  unit=ship-preflight-$app@$n.service
+  file=/run/systemd/system/$unit
+  passed=
+  code=0
+  if [ "$1" = first ] && hold; then passed=1; else in_a_unit; fi
+  touch "$out"
+  if [ "$1" != final ]; then
+    keep_told ship-answer answer.json
+    if [ -s "$state/answer.json" ]; then printf '%s\n' "$venv" >"$state/venv"; fi
+    keep_told ship-settings settings.json
+    keep_told ship-static static
+    sed -n 's/^ship-override: //p' "$out" >"$state/.new"
+    # What is laid over the settings is told when it is not what the live release has, once.
+    if ! cmp -s "$state/.new" "$state/overrides" && ! cmp -s "$state/.new" "$state/../$old/overrides"; then
+      sed 's/^/ship-note: /' "$state/.new"
+    fi
+    mv "$state/.new" "$state/overrides"
   fi
-  cat >"$units/$unit.service.d/zz-ship.conf" <<END
+  sed -n 's/^ship-result: //p' "$out" | tail -n 1 >"$state/.new"
+  mv "$state/.new" "$state/preflight"
+  # What the first preflight of a release has said, the second one doesn't say again.
+  if [ "$1" = first ] || ! mv "$state/warnings" "$state/.warned" 2>/dev/null; then : >"$state/.warned"; fi
+  sed -n 's/^ship-warning: //p' "$out" | sort -u >"$state/warnings"
+  told=$(sed -n 's/^ship-told: //p' "$out")
+  # A traceback in the project's own log is the evidence once more.
+  grep -vE '^ship-(result|warning|told|answer|settings|override|static|end): ' "$out" |
+    awk '/^ship-evidence$/ { kept = ""; next } { kept = kept $0 "\n" } END { printf "%s", kept }' || true
+  if [ "$1" = first ]; then
+    sed -n 's/.*"pending": \[\([^]]*\)\].*/\1/p' "$state/preflight" | tr -d '"' >"$state/brings"
+  fi
+  # What was said of the live release is not said again.
+  said=$state/../$old/warnings
+  if [ -z "$old" ] || [ ! -e "$said" ]; then said=/dev/null; fi
+  grep -vxF -f "$said" -f "$state/.warned" "$state/warnings" | sed 's/^/ship: /' || true
+  rm -f "$state/.warned"
+  if [ -z "$passed" ] && [ "$code" != 64 ] && ! grep -q '^ship-cause: ' "$out"; then
+    ended=$(systemctl show -p Result -p ExecMainStatus "$unit" | sort -r | tr '\n' ' ')
+    case $ended in
+      *oom-kill*|*signal*Status=9\ *) echo "ship-cause: the preflight was killed, as the kernel does when memory runs out"
+        memory_hint ;;
+      *) echo "ship-cause: the preflight was ended: $ended" ;;
+    esac
+  fi
+  [ -n "$passed" ] || systemctl reset-failed "$unit" 2>/dev/null || true
+  rm -f "$file" "$out" "$state/stage.env"
+  # However it was ended, it is no success.
+  if [ -z "$passed" ] && [ "$code" -eq 0 ]; then code=1; fi
+}
+in_a_unit() {
+  { sed '/^Sockets=/d' "/etc/systemd/system/$app@.service"
+    sed -s '$a\' "/etc/systemd/system/$app@.service.d/"*.conf 2>/dev/null || true
+    cat <<END
+
 [Unit]
 BindsTo=$SHIP_UNIT
 After=$SHIP_UNIT
@@ -58,43 +119,49 @@ RemainAfterExit=no
 Restart=no
 WatchdogSec=0
 OOMScoreAdjust=900
+Nice=5
 ExecStart=
 ExecStart=$top/venvs/%i/bin/python -
-Environment=SHIP_PREFLIGHT=$stage
+EnvironmentFile=$state/stage.env
 TimeoutStartSec=$limit
 StandardInput=file:$state/preflight.py
-StandardOutput=append:$state/preflight.out
+StandardOutput=append:$out
 StandardError=inherit
 END
-  systemctl daemon-reload
-  passed=
-  if systemctl start "$unit$n.service" 2>/dev/null; then passed=1; fi
-  touch "$state/preflight.out"
-  sed -n 's/^ship-result: //p' "$state/preflight.out" | tail -n 1 >"$state/.new"
-  mv "$state/.new" "$state/preflight"
-  sed -n 's/^ship-warning: //p' "$state/preflight.out" | sort -u >"$state/warnings"
-  # A traceback in the project's own log is the evidence once more.
-  grep -v -e '^ship-result: ' -e '^ship-warning: ' "$state/preflight.out" |
-    awk '/^ship-evidence$/ { kept = ""; next } { kept = kept $0 "\n" } END { printf "%s", kept }' || true
-  if [ "$1" = first ]; then
-    sed -n 's/.*"pending": \[\([^]]*\)\].*/\1/p' "$state/preflight" | tr -d '"' >"$state/brings"
-  fi
-  # What was said of the live release is not said again.
-  said=$state/../$old/warnings
-  if [ -z "$old" ] || [ ! -e "$said" ]; then said=/dev/null; fi
-  grep -vxF -f "$said" "$state/warnings" | sed 's/^/ship: /' || true
-  if [ -z "$passed" ] && ! grep -q '^ship-cause: ' "$state/preflight.out"; then
-    ended=$(systemctl show -p Result -p ExecMainStatus "$unit$n.service" | sort -r | tr '\n' ' ')
-    case $ended in
-      *oom-kill*|*signal*Status=9\ *) echo "ship-cause: the preflight was killed, as the kernel does when memory runs out"
-        memory_hint ;;
-      *) echo "ship-cause: the preflight was ended: $ended" ;;
-    esac
-  fi
-  systemctl reset-failed "$unit$n.service" 2>/dev/null || true
-  rm -rf "$units/$unit.service" "$units/$unit.service.d" "$state/preflight.out"
-  [ -n "$passed" ]
+  } >"$file.new"
+  mv "$file.new" "$file"
+  if systemctl start "$unit" 2>/dev/null; then passed=1
+  else code=$(systemctl show -p ExecMainStatus --value "$unit"); fi
 }
+# The last line of a kind becomes a stamp.
+keep_told() {
+  sed -n "s/^$1: //p" "$out" | tail -n 1 >"$state/.new"
+  if [ -s "$state/.new" ]; then mv "$state/.new" "$state/$2"; fi
+}
+"#;
+
+/// Which folders are shared follows from what the settings answer, and the page that is asked for may need them. Where the
+/// release has no files of its own, the links are made before and go again if the answer is another: one start of Django does.
+const ASK_FIRST: &str = r#"late=
+early() { if [ -d "$release/$1" ] && [ ! -L "$release/$1" ]; then late=1; else share "$@"; fi; }
+take_back() { if [ -L "$release/$1" ]; then rm -f "$release/$1"; fi; }
+judge() {
+  if [ "$code" -eq 64 ]; then
+    printf 'Django answers otherwise than planned: %s\n' "$(cat "$state/answer.json")"
+    shares take_back
+  fi
+  [ "$code" -eq 0 ] || exit "$code"
+}
+shares early
+if [ -n "$late" ]; then
+  preflight settings
+  judge
+  shares share
+fi
+"#;
+
+/// Who has seen the database or the static files as they were is not the one to serve.
+const UNLESS_NEEDED: &str = r#"if [ -s "$state/pending" ] || ! is_collected; then let_go; fi
 "#;
 
 /// Leaves a stamp when a step of the release fails: what failed, in the words that the user reads.
@@ -102,12 +169,13 @@ const ON_FAILURE: &str = r#"failed() {
   case $1 in 0|64|77) return 0 ;; esac
   [ -d "$state" ] || return 0
   reason=$(awk '
-    /^\036/ { if ($2 == "start") { cause = trace = thrown = last = "" } next }
+    /^\036/ { if ($2 == "start") { cause = trace = thrown = said = last = "" } next }
     sub(/^ship-cause: /, "") { cause = $0; next }
     /^Traceback \(most recent/ { trace = 1; thrown = ""; next }
     trace && thrown == "" && /^[^ \t]/ { thrown = $0 }
-    /^[^ \t]/ { last = $0 }
-    END { print cause != "" ? cause : thrown != "" ? thrown : last }' "$journal" | cut -c1-300)
+    /^error: / && said == "" { said = substr($0, 8) }
+    /^[^ \t]/ && !/^hint: / { last = $0 }
+    END { print cause != "" ? cause : thrown != "" ? thrown : said != "" ? said : last }' "$journal" | cut -c1-300)
   printf '%s\t%s\t%s: %s\n' "$bad" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$doing" "$reason" >"$state/.new"
   mv "$state/.new" "$state/failed"
   live=$(readlink "$top/current" 2>/dev/null || true); live=${live##*/}
@@ -144,9 +212,15 @@ watch() {
 
 /// A script for Python with what it must know of the site.
 fn program(site: &serde_json::Value, script: &str) -> String {
-    // A JSON text as a Python string: JSON's string literals are a subset of Python's.
+    // JSON's string literals are a subset of Python's.
     let site = serde_json::Value::from(site.to_string());
     format!("import json\n\nSHIP = json.loads({site})\n{ANSWERS}\n\n{script}")
+}
+
+/// The preflight with its parts.
+fn preflight_program(site: &serde_json::Value) -> String {
+    let parts = json!({ "ask": ASK, "migrations": migrations::QUESTIONS, "static": STATIC });
+    program(site, &format!("PARTS = {parts}\n\n{PREFLIGHT}"))
 }
 
 /// The program that asks the site through nginx; its argument is what the preflight found.
@@ -166,34 +240,61 @@ impl Steps<'_> {
             .line("[ ! -d \"$state\" ] || { printf '%s\\n' \"$record\" | sed \"s/\\\"at\\\":\\\"\\\"/\\\"at\\\":\\\"$at\\\"/\" >\"$state/.new\" && mv \"$state/.new\" \"$state/record\"; rm -f \"$state/failed\"; }")
     }
 
-    /// What both scripts know of the site.
-    fn site(&self) -> serde_json::Value {
+    /// What the scripts know of the site.
+    fn site(&self, look: bool) -> serde_json::Value {
         let config = self.context.config;
         json!({
             "release": format!("v{}", self.number),
+            "look": look,
+            "answer": self.layout.line(),
             "folder": format!("/srv/{}/releases/", config.app),
             "domains": config.domains,
             "path": config.django.health.path,
             "guessed": config.django.health.guessed,
             "timeout": config.django.health.timeout_s,
             "boot_timeout": config.web.boot_timeout_s,
-            "wsgi": config.django.wsgi,
-            "port": 8000,
+            "wsgi": config.web.serving.application,
+            "asgi": config.web.serving.interface == Interface::Asgi,
+            "port": config.port,
             "web": 80,
+            "tls": 443,
         })
     }
 
-    /// Asks the release, in its own unit's environment, whether it can serve.
-    pub(super) fn preflight(&self) -> Change {
+    /// Asks the release, in its own unit's environment, what it needs and whether it can serve. With `look`, also which
+    /// migrations it brings.
+    ///
+    /// With `hold`, nothing comes between it and the switch, and the process that asks may be the one that serves.
+    pub(super) fn preflight(&self, look: bool, hold: bool) -> Change {
         let config = self.context.config;
-        let script = self
-            .guarded("preflight")
-            .then(&heredoc("cat >\"$state/preflight.py\"", &program(&self.site(), PREFLIGHT)))
-            .then(&self.preflight_function())
-            .line("preflight first");
+        let script = self.asking("preflight", look, hold).line("preflight first").line("judge");
+        let script = if look { script.then(&Script::from_text(KEEP_ANSWERS)) } else { script };
+        let script = if hold {
+            script.then(&Script::from_text(IS_COLLECTED)).then(&Script::from_text(UNLESS_NEEDED))
+        } else {
+            script
+        };
         let host = config.domains.first().map(|domain| format!(" as {domain}")).unwrap_or_default();
-        let why = format!("check --deploy, GET {}{host}", config.django.health.path);
+        let migrations = if look { "migrations, " } else { "" };
+        let why = format!("settings, check --deploy, {migrations}GET {}{host}", config.django.health.path);
         self.change(&format!("preflight v{}", self.number), why, script)
+    }
+
+    /// Only asks for the settings, before something that can't be taken back.
+    pub(super) fn ask(&self) -> Change {
+        let script = self.asking(ASKING, false, false);
+        let script = script.line("[ -n \"$late\" ] || { preflight settings; judge; }");
+        self.change(ASKING, "", script)
+    }
+
+    fn asking(&self, doing: &str, look: bool, hold: bool) -> Script {
+        let site = self.site(look);
+        self.guarded(doing)
+            .then(&heredoc("cat >\"$state/preflight.py\"", &preflight_program(&site)))
+            .then(&self.hold_functions(hold))
+            .then(&self.preflight_function())
+            .then(&self.shares())
+            .then(&Script::from_text(ASK_FIRST))
     }
 
     fn preflight_function(&self) -> Script {
@@ -206,7 +307,7 @@ impl Steps<'_> {
     /// The preflight once more where the first one could not tell, now that nothing is left that may cure it.
     pub(super) fn last_preflight(&self) -> Script {
         self.preflight_function().line(
-            "if ! grep -q '\"again\": null' \"$state/preflight\"; then doing=preflight; preflight final; doing=switch; fi",
+            "if ! grep -q '\"again\": null' \"$state/preflight\"; then doing=preflight; preflight final; [ \"$code\" -eq 0 ] || exit \"$code\"; doing=switch; fi",
         )
     }
 
@@ -217,8 +318,20 @@ impl Steps<'_> {
         let units = instances(config, self.number);
         let (web, workers) = units.split_at(1);
         // Workers first: a release whose worker crashes must not have answered a single request.
-        for unit in workers {
+        let single = |unit: &&String| {
+            workers.iter().zip(config.workers.values()).any(|(own, worker)| own == *unit && worker.singleton)
+        };
+        for unit in workers.iter().filter(|unit| !single(unit)) {
             script = script.cmd(Cmd::new("start").arg(unit));
+        }
+        // What must be alone: the old one ends before the new one starts.
+        for unit in workers.iter().filter(single) {
+            let process = unit.split('@').next().unwrap_or_default();
+            script = script
+                .set("unit", unit)
+                .line("alone=\"$alone $unit\"")
+                .cmd(Cmd::new("make_room").arg(process))
+                .cmd(Cmd::new("start").arg(unit));
         }
         if !workers.is_empty() {
             script = script.line("since=$(uptime_s)");
@@ -228,16 +341,30 @@ impl Steps<'_> {
                 script = script.cmd(Cmd::new("watch").arg(unit).arg(worker.settle_s.to_string()));
             }
         }
-        web.iter().fold(script, |script, unit| script.cmd(Cmd::new("start").arg(unit)))
+        let script = script.then(&self.take_port());
+        web.iter()
+            .fold(script, |script, unit| script.cmd(Cmd::new("start").arg(unit)))
+            .then(&self.wait_for_port())
     }
 
     /// The health check's script in a file that the site's user may read, and what runs it.
     fn health_function(&self) -> Script {
         Script::new()
             .line("ask=$(mktemp -d)")
-            .then(&heredoc("cat >\"$ask/health.py\"", &health_program(&self.site())))
+            .then(&heredoc("cat >\"$ask/health.py\"", &health_program(&self.site(false))))
             .line("chmod 0755 \"$ask\"; chmod 0644 \"$ask/health.py\"")
-            .line("healthy() { runuser -u \"$app\" -- /usr/bin/python3 -I \"$ask/health.py\" \"$(cat \"$state/preflight\" 2>/dev/null)\"; }")
+            .line("healthy() { setpriv --reuid \"$app\" --regid \"$app\" --init-groups -- /usr/bin/python3 -I -S -E \"$ask/health.py\" \"$(cat \"$state/preflight\" 2>/dev/null)\" \"$@\"; }")
+    }
+
+    /// Loads the health check before there is anything to check: Python takes as long to start as a release to answer.
+    pub(super) fn warm_up(&self) -> Script {
+        self.health_function().line(
+            r#"mkfifo -m 0600 "$ask/go"
+exec 4<>"$ask/go"
+healthy wait <&4 &
+asking=$!
+healthy() { echo go >&4; wait "$asking"; }"#,
+        )
     }
 
     /// Asks the new release through nginx for every domain; a refusal takes it back where another one serves.
@@ -258,9 +385,13 @@ impl Steps<'_> {
                 .line("nginx -t -q && systemctl reload nginx.service")
                 .line("}")
         };
-        put_back.then(&self.health_function()).line(
-            r#"old=$(readlink "$top/current" 2>/dev/null || true); old=${old##*/}
-[ "$old" != "$n" ] && [ -n "$old" ] && systemctl -q is-active "$app@$old.service" || old=
+        put_back.line(
+            r#"rm -rf "/run/ship/$app"
+old=$(readlink "$top/current" 2>/dev/null || true); old=${old##*/}
+case " $stopped " in
+  *" $app@$old.service "*) ;;
+  *) [ "$old" != "$n" ] && [ -n "$old" ] && systemctl -q is-active "$app@$old.service" || old= ;;
+esac
 sick=
 healthy || sick=1
 rm -rf "$ask"

@@ -11,12 +11,21 @@ use crate::human::count;
 use crate::plan::Change;
 use crate::shell::{Cmd, Script};
 
+use super::database::{REPLACE, library};
+use super::mysql;
 use super::preview::MIGRATE;
 use super::space::RESERVE_MB;
 use super::steps::Steps;
 
+/// The questions about migrations, as a part of the preflight.
+pub(super) const QUESTIONS: &str = include_str!("../../templates/django/migrations.py");
+
 /// The question and its answers, as a Python program that runs in a release.
-pub(super) const PROGRAM: &str = include_str!("../../templates/django/migrations.py");
+pub(super) const PROGRAM: &str = concat!(
+    include_str!("../../templates/django/trace.py"),
+    "\n\n",
+    include_str!("../../templates/django/migrations.py")
+);
 
 /// Why a dump is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +40,7 @@ impl Steps<'_> {
     /// Looks, dumps and migrates. Without pending migrations the last two do nothing.
     /// `new` are files that the server lacks and what they do, for the plan.
     pub(super) fn migrations(&self, new: &[(String, Vec<String>)]) -> Vec<Change> {
-        let mut changes = vec![self.look()];
-        changes.extend(self.dump(Before::Migrations));
+        let mut changes: Vec<Change> = self.dump(Before::Migrations).into_iter().collect();
         let mut migrate = self.migrate();
         if !new.is_empty() {
             migrate.why = format!("{} not on the server yet", count(new.len(), "migration"));
@@ -46,19 +54,9 @@ impl Steps<'_> {
     }
 
     /// Runs the program in the release that `$n`, `$release` and `$root` name; its answers are in `$told`.
-    fn ask(&self, cmd: Cmd) -> Script {
+    fn run_program(&self, cmd: Cmd) -> Script {
         let line = format!("told=$(as_app \"$top/venvs/$n/bin/python\" - {}", cmd.text());
         Script::new().then(&heredoc(&line, PROGRAM))
-    }
-
-    fn look(&self) -> Change {
-        let script = self
-            .guarded("migrate")
-            .then(&self.as_app())
-            .then(&self.ask(Cmd::new("pending")))
-            .line(")")
-            .then(&Script::from_text(KEEP_ANSWERS));
-        self.change("look for pending migrations", "", script)
     }
 
     fn dump(&self, before: Before) -> Option<Change> {
@@ -73,7 +71,7 @@ impl Steps<'_> {
                 Database::External => {
                     "ship-note: the database is not on this server, so ship takes no dump of it"
                 }
-                Database::Postgres | Database::Sqlite => {
+                Database::Postgres | Database::Sqlite | Database::Mysql => {
                     "ship-note: no dump was taken before it, as was asked for"
                 }
             };
@@ -83,7 +81,7 @@ impl Steps<'_> {
             return (before == Before::Migrations).then(|| self.change("take no dump", "", script));
         }
         let prelude = match before {
-            Before::Migrations => self.guarded("dump"),
+            Before::Migrations => self.if_pending().then(&self.guarded("dump")),
             // It may be live by now.
             Before::Loss => self.prelude(),
         };
@@ -93,8 +91,12 @@ impl Steps<'_> {
         }
         let (size, take) = match config.database {
             Database::Postgres => (POSTGRES_SIZE, POSTGRES_DUMP),
+            Database::Mysql => (mysql::SIZE, mysql::TAKE),
             Database::Sqlite | Database::External => (SQLITE_SIZE, SQLITE_DUMP),
         };
+        if config.database == Database::Mysql {
+            script = script.then(&Script::from_text(mysql::DUMP));
+        }
         let script = script
             .then(&Script::from_text(size))
             .then(&Script::from_text(SKIP_LARGE))
@@ -106,15 +108,26 @@ impl Steps<'_> {
         Some(self.change(name, why, script))
     }
 
+    /// Most releases have nothing to migrate.
+    fn if_pending(&self) -> Script {
+        self.prelude().line("[ -s \"$state/pending\" ] || exit 0")
+    }
+
     fn migrate(&self) -> Change {
         let script = self
-            .guarded("migrate")
+            .if_pending()
+            .then(&self.guarded("migrate"))
             .then(&self.as_app())
-            .line("[ -s \"$state/pending\" ] || exit 0")
             .line("rc=0")
-            .then(&self.ask(self.migrate_cmd()))
-            .line(") || rc=$?")
-            .then(&Script::from_text(KEEP_APPLIED));
+            .then(&self.run_program(self.migrate_cmd()))
+            .line(") || rc=$?");
+        let script = match self.context.config.database {
+            Database::Mysql => {
+                script.then(&Script::from_text(mysql::EMPTY)).then(&Script::from_text(mysql::EMPTY_AGAIN))
+            }
+            Database::Postgres | Database::Sqlite | Database::External => script,
+        };
+        let script = script.then(&Script::from_text(KEEP_APPLIED));
         self.change(MIGRATE, "if migrations are pending", script)
     }
 
@@ -123,6 +136,7 @@ impl Steps<'_> {
         let config = self.context.config;
         let folder = match config.database {
             Database::Postgres => "/var/lib/postgresql".to_string(),
+            Database::Mysql => "/var/lib/mysql".to_string(),
             Database::Sqlite => format!("/srv/{}/shared", config.app),
             Database::External => return Cmd::new("migrate"),
         };
@@ -140,7 +154,7 @@ impl Steps<'_> {
             .set("n", format!("v{with}"))
             .line("release=$top/releases/$n")
             .line("rc=0")
-            .then(&self.ask(Cmd::new("reverse").args(names)))
+            .then(&self.run_program(Cmd::new("reverse").args(names)))
             .line(") || rc=$?")
             .line("[ \"$rc\" -ne 0 ] || touch \"$state/reversed\"")
             .line("exit $rc");
@@ -152,10 +166,12 @@ impl Steps<'_> {
     pub(super) fn restore(&self, dump_of: u32, why: &str) -> Vec<Change> {
         let script =
             self.prelude().set("of", format!("v{dump_of}")).line("dump=/var/backups/ship/$app/$of.dump");
-        let script = script.then(&Script::from_text(match self.context.config.database {
-            Database::Postgres => POSTGRES_RESTORE,
-            Database::Sqlite | Database::External => SQLITE_RESTORE,
-        }));
+        let script = script
+            .line("umask 077")
+            .then(&Script::from_text(library(self.context.config.database)))
+            .then(&Script::from_text(RESTORE))
+            .then(&Script::from_text(REPLACE))
+            .line("rm -f \"$dump\"");
         let script = script.line("touch \"$state/reversed\"");
         self.dump(Before::Loss)
             .into_iter()
@@ -165,7 +181,7 @@ impl Steps<'_> {
 }
 
 /// Answers become stamps; what an interrupted run of this release applied is no longer pending.
-const KEEP_ANSWERS: &str = r#"printf '%s\n' "$told" | sed -n 's/^has\t//p' >"$state/.new" && mv "$state/.new" "$state/migrations"
+pub(super) const KEEP_ANSWERS: &str = r#"printf '%s\n' "$told" | sed -n 's/^has\t//p' >"$state/.new" && mv "$state/.new" "$state/migrations"
 printf '%s\n' "$told" | sed -n 's/^pending\t//p' >"$state/pending.new"
 if [ -e "$state/pending" ]; then
   touch "$state/applied"
@@ -180,7 +196,7 @@ empty'*) touch "$state/empty" ;; esac
 "#;
 
 /// The dump of before is kept while this release has changed the database already.
-const ONLY_IF_PENDING: &str = r#"if [ ! -s "$state/pending" ] || [ -e "$state/empty" ]; then exit 0; fi
+const ONLY_IF_PENDING: &str = r#"if [ -e "$state/empty" ]; then exit 0; fi
 if [ -e "/var/backups/ship/$app/$n.dump" ] && { [ -e "$state/kept" ] || [ -s "$state/applied" ] || [ -e "$state/partly" ]; }; then
   echo "ship-note: the dump of before $n is kept: /var/backups/ship/$app/$n.dump"
   exit 0
@@ -233,7 +249,11 @@ if [ "$rc" -ne 0 ]; then
     echo "ship-hint: the database of before $n is in /var/backups/ship/$app/$n.dump"
   fi
   if [ -e "$top/current" ] && { [ -s "$state/applied" ] || [ -e "$state/partly" ]; }; then
-    echo "ship-hint: \`ship rollback\` takes back what was applied"
+    if [ -e "$state/partly" ] && [ -e "/var/backups/ship/$app/$n.dump" ]; then
+      echo "ship-hint: \`ship rollback --restore-dump\` puts that one back; what was written since is lost"
+    else
+      echo "ship-hint: \`ship rollback\` takes back what was applied"
+    fi
   fi
   exit "$rc"
 fi
@@ -244,45 +264,8 @@ const DRAINED: &str = r#"for unit in $(systemctl list-units --all --plain --no-l
   case "$unit" in *"@$n.service") ;; *) systemctl stop "$unit" ;; esac
 done"#;
 
-/// The dump is unpacked beside the database, which is there until the other takes its name.
-const POSTGRES_RESTORE: &str = r#"cd /
-sql() { runuser -u postgres -- psql -q -v ON_ERROR_STOP=1 -d postgres -v name="$app" -v new="$app.restored" -v old="$app.before"; }
-copy=$(mktemp -p /var/lib/ship)
-trap 'rm -f "$copy"' EXIT
-cat "$dump" >"$copy"
-chown postgres "$copy"
-runuser -u postgres -- pg_restore --list "$copy" >/dev/null
-sql <<'SQL'
-drop database if exists :"new" with (force);
-drop database if exists :"old" with (force);
-create database :"new" owner :"name";
-SQL
-runuser -u postgres -- pg_restore --exit-on-error --no-owner --role="$app" --dbname="$app.restored" "$copy"
-tries=0
-until sql <<'SQL'
-select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = :'name' \g /dev/null
-begin;
-alter database :"name" rename to :"old";
-alter database :"new" rename to :"name";
-commit;
-SQL
-do
-  tries=$((tries + 1))
-  if [ "$tries" -ge 20 ]; then
-    echo "ship-cause: the database is in use all the time, so the dump can't take its place"
-    exit 1
-  fi
-done
-sql <<'SQL'
-drop database :"old" with (force);
-SQL
-"#;
-
-const SQLITE_RESTORE: &str = r#"db=/srv/$app/shared/database/db.sqlite3
-umask 077
-cat "$dump" >"$db.new"
-chown "$app:$app" "$db.new"
-sync "$db.new"
-rm -f "$db-wal" "$db-shm"
-mv "$db.new" "$db"
+/// What unpacking leaves beside a dump belongs beside a copy of it.
+const RESTORE: &str = r#"kept=$dump
+dump=$(mktemp -p /var/lib/ship)
+cat "$kept" >"$dump"
 "#;

@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::apply::heredoc;
+use crate::config::hardening::Limits;
 use crate::config::{Config, Worker};
 use crate::facts::Facts;
 use crate::facts::app::{App, Dump, Record, Rollback};
-use crate::human::{bytes, count};
+use crate::human::{bytes, count, moment};
 use crate::plan::Change;
 use crate::shell::Script;
 
@@ -305,7 +306,7 @@ impl Surplus {
     /// The dump, for a person.
     pub fn dump_text(&self) -> Option<String> {
         let (number, dump) = self.dump.as_ref()?;
-        Some(format!("the dump of {} from before v{number} ({})", dump.at, bytes(dump.bytes)))
+        Some(format!("the dump of {} from before v{number} ({})", moment(&dump.at), bytes(dump.bytes)))
     }
 }
 
@@ -394,15 +395,19 @@ pub fn steps(
     let late = reverse && surplus.migrations.iter().all(|migration| migration.additive);
     let why = format!("v{target} doesn't know of {}", count(names.len(), "migration"));
     let mut changes = vec![steps.copy(target, &what), steps.prepare_of(target)];
+    let restore = surplus.dump.as_ref().filter(|_| way == Way::Restore);
+    if !between.is_empty() || (reverse && !late) || restore.is_some() {
+        changes.push(steps.ask());
+    }
     changes.extend(between.iter().cloned());
     if reverse && !late {
         changes.extend(steps.reverse(surplus.with, &names, &why, false));
     }
-    if let (Way::Restore, Some((of, dump))) = (way, &surplus.dump) {
+    if let Some((of, dump)) = restore {
         changes.extend(steps.restore(*of, &format!("of {}", dump.at)));
     }
     // What it lacks of the database is there by now, so the verdict is about itself.
-    changes.push(steps.preflight());
+    changes.push(steps.preflight(true, false));
     changes.extend(steps.migrations(&[]));
     if layout.static_root.is_some() {
         changes.push(steps.collect_again());
@@ -421,8 +426,17 @@ fn with_processes_of(config: &Config, app: &App, live: u32) -> Config {
     let prefix = format!("{}-", config.app);
     let suffix = format!("@v{live}.service");
     let name = |unit: &String| Some(unit.strip_prefix(&prefix)?.strip_suffix(&suffix)?.to_string());
-    let unknown = || Worker { command: String::new(), settle_s: 5, stop_timeout_s: 300 };
-    let worker = |name: &str| config.workers.get(name).cloned().unwrap_or_else(unknown);
+    // Of what nobody names any more, two at once may be one too many.
+    let unknown = |name: &str| Worker {
+        command: String::new(),
+        settle_s: 5,
+        stop_timeout_s: 300,
+        process: name.to_owned(),
+        singleton: true,
+        origin: String::new(),
+        limits: Limits::default(),
+    };
+    let worker = |name: &str| config.workers.get(name).cloned().unwrap_or_else(|| unknown(name));
     let workers: BTreeMap<String, Worker> =
         app.enabled.iter().filter_map(name).map(|name| (name.clone(), worker(&name))).collect();
     Config { workers, ..config.clone() }

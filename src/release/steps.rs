@@ -2,14 +2,19 @@
 //!
 //! Every step reads and leaves stamps in `/var/lib/ship/APP/releases/vN`; a stamp is put in place by a rename, last.
 
-use crate::apply::{heredoc, wait_for_upload};
+use crate::apply::{heredoc, trash, wait_for_upload};
+use crate::config::Config;
 use crate::facts::app::{App, Record};
 use crate::human::{bytes, count};
 use crate::plan::{Action, Change, ResourceId};
-use crate::shell::{Cmd, Script};
+use crate::project::join;
+use crate::resources::placed::kept_as;
+use crate::shell::{Cmd, Script, quote};
+use crate::tls;
 use crate::tree::Delta;
 
-use super::{ANSWER_DIFFERS, Context, Layout, extra_packages, instances};
+use super::overlay;
+use super::{Context, Layout, instances};
 
 /// What every step is made from.
 pub(super) struct Steps<'a> {
@@ -71,10 +76,10 @@ impl Steps<'_> {
                 .line("tar -xmzf upload -C \"$release.new\" --no-same-owner --unlink-first --delay-directory-restore");
         }
         let script = script
-            .line("rm -f kept added removed")
             .line("echo \"$digest  $state/manifest\" | sha256sum --quiet -c - || { echo 'the files on the server are not those of the laptop'; exit 1; }")
-            .line("chgrp -R \"$app\" \"$release.new\" 2>/dev/null || true")
-            .line("sync -f \"$release.new\"")
+            .line("find \"$release.new\" ! -group \"$app\" -exec chgrp -h \"$app\" {} + 2>/dev/null || true")
+            .line(if delta.send.len() > FEW { "sync -f \"$release.new\"" } else { SYNC_FEW })
+            .line("rm -f kept added removed")
             .line("mv -T \"$release.new\" \"$release\"")
             .line("printf '%s\\n' \"$digest\" >\"$state/.new\" && mv \"$state/.new\" \"$state/tree\"");
         let size = if delta.send.is_empty() {
@@ -119,108 +124,114 @@ cp "$state/../$base/tree" "$state/.new" && mv "$state/.new" "$state/tree""#,
         self.change(&format!("take the files of v{live}"), why, script)
     }
 
-    pub(super) fn venv(&self, python: &str) -> Change {
-        let config = self.context.config;
-        let extra = extra_packages(config, self.context.source);
-        let mut install = Cmd::new("install");
-        for file in &config.django.requirements {
-            install = install.arg("-r").arg(file);
+    /// Composes the environment and what is laid over the settings.
+    pub(super) fn prepare(&self, why: String) -> Change {
+        let (config, source) = (self.context.config, self.context.source);
+        let overlay = match overlay::program(config, &source.settings) {
+            Some(program) => Script::from_text(OVERLAY_FOLDER)
+                .then(&heredoc("cat >\"$folder.new/ship_settings.py\"", &program))
+                .line(OVERLAY_IN_PLACE),
+            None => Script::new().line("rm -rf \"/etc/ship/$app/overlay/$n\""),
+        };
+        let overlay = overlay.then(&self.secret_files());
+        let mut change = self.prepare_with(why, &Script::from_text(PARTS_OF_NOW), &overlay);
+        let last = self.app.builds.get(&self.number).and_then(overlay::answered);
+        let last = last.or_else(|| self.app.live().and_then(|(_, build)| overlay::answered(build)));
+        let overrides = overlay::expected(config, &source.settings, last, self.context.https_soon);
+        let mut lines = overlay::lines(&overrides);
+        if !lines.is_empty() && change.why.is_empty() {
+            change.why = format!("{} over the settings", count(lines.len(), "override"));
         }
-        install = install.args(&extra);
-        let inner = Script::from_text(
-            r#"umask 022
-cd "$release"
-export HOME="/var/cache/ship/$app" UV_CACHE_DIR="/var/cache/ship/$app/uv" UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=never \
-  UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 UV_NO_CONFIG=1 SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
-  PIP_CERT=/etc/ssl/certs/ca-certificates.crt PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_CACHE_DIR="/var/cache/ship/$app/pip"
-target=$top/venvs/$venv
-rm -rf "$target"
-uv=/opt/ship/uv/bin/uv
-if [ -x $uv ]; then
-  $uv venv --quiet --python /usr/bin/python3 "$target" </dev/null
-  install() { $uv pip install --quiet --python "$target/bin/python" --compile-bytecode "$@" </dev/null; }
-else
-  python3 -m venv "$target" </dev/null
-  install() { "$target/bin/python" -m pip install -q "$@" </dev/null; }
-fi
-"#,
-        )
-        .cmd(install)
-        .line("sync -f \"$target\"")
-        .line("touch \"$target/.ship-complete\"");
-        let body = self.prelude().then(&inner);
-        let script = self
-            .guarded("install Python packages")
-            .line("install -d -o \"$app-build\" -g \"$app-build\" -m 0750 \"/var/cache/ship/$app\"")
-            .then(&heredoc("runuser -u \"$app-build\" -- sh -eu", body.text()));
-        let mut why = format!("Python {python}, {}", config.django.requirements.join(", "));
-        for name in extra {
-            why.push_str(&format!(" + {name}"));
-        }
-        self.change("install Python packages", why, script)
+        lines.extend(overlay::remark(config, &source.settings));
+        if lines.is_empty() { change } else { change.with_diff(lines.join("\n")) }
     }
 
-    /// Composes the environment, links what is shared, and asks Django.
-    pub(super) fn prepare(&self, why: String) -> Change {
-        self.prepare_with(why, &Script::from_text(PARTS_OF_NOW))
+    /// Links to what the project looks for in its own folders, and nobody else may read.
+    fn secret_files(&self) -> Script {
+        let (config, source) = (self.context.config, self.context.source);
+        let mut script = Script::new();
+        for file in &source.files {
+            script = script
+                .set("file", &file.name)
+                .set("kept", kept_as(&file.name))
+                .line("mkdir -p \"$(dirname \"$release/$file\")\"; ln -sfn \"/etc/ship/$app/files/$kept\" \"$release/$file\"");
+        }
+        let env_file = join(&config.django.root, ".env");
+        let has = |path: &str| source.tree.entries().iter().any(|entry| entry.path == path);
+        if source.settings.reads_env_file() && !has(&env_file) && !config.files.contains_key(&env_file) {
+            script =
+                script.set("file", env_file).line("ln -sfn \"/etc/ship/$app/$n.env\" \"$release/$file\"");
+        }
+        script
+    }
+
+    /// The same with the overlay that a release has which is taken over as it is.
+    pub(super) fn prepare_as(&self, base: u32) -> Change {
+        let overlay = Script::new().set("base", format!("v{base}")).then(&Script::from_text(OVERLAY_OF_THEN));
+        self.prepare_with(String::new(), &Script::from_text(PARTS_OF_NOW), &overlay)
     }
 
     /// The same with the environment that a release of before had.
     pub(super) fn prepare_of(&self, base: u32) -> Change {
         let parts = Script::new().set("base", format!("v{base}")).then(&Script::from_text(PARTS_OF_THEN));
-        self.prepare_with(String::new(), &parts)
+        self.prepare_with(String::new(), &parts, &Script::from_text(OVERLAY_OF_THEN))
     }
 
-    fn prepare_with(&self, why: String, parts: &Script) -> Change {
+    fn prepare_with(&self, why: String, parts: &Script, overlay: &Script) -> Change {
+        let config = self.context.config;
         let mut script = self
-            .guarded("ask Django for its settings")
-            .then(&self.as_app())
+            .guarded("prepare")
             .line("ln -sfn \"$venv\" \"$top/venvs/$n\"")
             .then(parts)
+            .then(overlay)
+            .set(
+                "pythonpath",
+                self.context.config.env.get("PYTHONPATH").map(|path| format!(":{path}")).unwrap_or_default(),
+            )
+            .then(&https(config))
             .line("( cd \"$state/parts\"; env=/etc/ship/$app/$n.env")
-            .line("  umask 027; cat -- *.env >\"$env.new\"; chgrp \"$app\" \"$env.new\"; mv \"$env.new\" \"$env\"")
-            .line("  sha256sum -- *.env >\"$state/config\" )");
+            .line("  umask 027; cat -- *.env >\"$env.new\"")
+            .line("  printf 'SHIP_HTTPS=\"%s\"\\n' \"$https\" >>\"$env.new\"")
+            .line(UNDER_OVERLAY)
+            .line("  chgrp \"$app\" \"$env.new\"; mv \"$env.new\" \"$env\"")
+            .line("  sha256sum -- *.env >\"$state/config\" )")
+            .line(FILES_OF_NOW);
         // Python files of the site itself are compiled once, by root, since the site can't write there. The
-        // system's Python does it: root must not run what the virtual environment brings.
-        script = script.line("python3 -I -m compileall -q -j 0 \"$release\" >/dev/null 2>&1 || true");
-        let domains = Cmd::new("-").raw("\"$release\"").args(&self.context.config.domains);
-        let question = format!("answer=$(as_app \"$top/venvs/$n/bin/python\" {}", domains.text());
+        // system's Python does it: root must not run what the virtual environment brings. Nobody waits for it: who is
+        // earlier reads the source.
+        let base = self.app.newest_tree().map(|(number, _)| number).filter(|base| *base != self.number);
         script = script
-            .then(&heredoc(&question, ASK))
-            .line(")")
-            .line("printf '%s\\n' \"$answer\" | tail -n 1 >\"$state/.new\" && mv \"$state/.new\" \"$state/answer.json\"")
-            .line("printf '%s\\n' \"$venv\" >\"$state/venv\"")
-            .set("expected", self.layout.line())
-            .line("if [ \"$(cat \"$state/answer.json\")\" != \"$expected\" ]; then")
-            .line("  printf 'Django answers otherwise than planned: %s\\n' \"$(cat \"$state/answer.json\")\"")
-            .line(&format!("  exit {ANSWER_DIFFERS}"))
-            .line("fi")
-            .then(&self.link_shared());
-        self.change("ask Django for its settings", why, script)
+            .set("base", base.map(|base| format!("v{base}")).unwrap_or_default())
+            .then(&heredoc("compile() {\npython3 -I - \"$release\" \"$top/releases/$base\"", COMPILE))
+            .line("}")
+            .line("compile >/dev/null 2>&1 &");
+        self.change(&format!("prepare v{}", self.number), why, script)
     }
 
-    /// Puts links to the shared folders in the places of STATIC_ROOT and MEDIA_ROOT.
-    fn link_shared(&self) -> Script {
-        let mut script = Script::from_text(
+    /// What puts links to the shared folders in the places of STATIC_ROOT and MEDIA_ROOT: `shares share`.
+    pub(super) fn shares(&self) -> Script {
+        let script = Script::from_text(
             r#"share() {
   here=$release/$1
   if [ -L "$here" ]; then rm -f "$here"; fi
   if [ -d "$here" ]; then
     # Files of this folder that came with the project are offered once and never overwrite.
-    cp -an "$here/." "$2/"; chown -R "$app:$app" "$2"; rm -rf "$here"
+    whose=$(stat -c %U:%G "$2"); mode=$(stat -c %a "$2")
+    cp -an "$here/." "$2/"; chown -R "$app:$app" "$2"; chown "$whose" "$2"; chmod "$mode" "$2"; rm -rf "$here"
   fi
   mkdir -p "$(dirname "$here")"
   ln -s "$2" "$here"
 }
+shares() {
+  :
 "#,
         );
         let shares = [(&self.layout.static_root, "static"), (&self.layout.media_root, "shared/media")];
-        for (root, target) in shares {
-            if let Some(root) = root.as_deref().filter(|root| !root.starts_with('/')) {
-                script = script.set("folder", root).line(&format!("share \"$folder\" \"$top/{target}\""));
-            }
-        }
-        script
+        let relative = shares.iter().filter_map(|(root, target)| {
+            let root = root.as_deref().filter(|root| !root.starts_with('/'))?;
+            Some(format!("  \"$1\" {} \"$top/{target}\"", quote(root)))
+        });
+        relative.fold(script, |script, line| script.line(&line)).line("}")
     }
 
     fn manage(&self, arguments: &[&str]) -> String {
@@ -229,22 +240,32 @@ fi
     }
 
     pub(super) fn collectstatic(&self) -> Change {
-        let script = self.guarded("collectstatic").then(&self.as_app()).line(&self.manage(&[
-            "collectstatic",
-            "--noinput",
-            "--verbosity",
-            "0",
-        ]));
-        self.change("collect static files", "", script)
+        let words = ["collectstatic", "--noinput", "--verbosity", "0"];
+        // A manage.py that names its settings itself would collect for others.
+        let insists = self.context.source.settings.insists().is_some();
+        let command = if insists {
+            format!("as_app \"$top/venvs/$n/bin/python\" -m django {}", words.join(" "))
+        } else {
+            self.manage(&words)
+        };
+        self.collect(&Script::new().line(&command))
     }
 
     /// The same when what is there may be newer.
     pub(super) fn collect_again(&self) -> Change {
+        self.collect(&heredoc("as_app \"$top/venvs/$n/bin/python\" -", COLLECT_AGAIN))
+    }
+
+    fn collect(&self, command: &Script) -> Change {
         let script = self
             .guarded("collectstatic")
             .then(&self.as_app())
-            .then(&heredoc("as_app \"$top/venvs/$n/bin/python\" -", COLLECT_AGAIN));
-        self.change("collect static files", "", script)
+            .then(&Script::from_text(IS_COLLECTED))
+            .line("if is_collected; then exit 0; fi")
+            .line("rm -f \"$collected\"")
+            .then(command)
+            .line("[ -z \"$proof\" ] || { echo \"$proof\" >\"$state/.new\" && mv \"$state/.new\" \"$collected\"; }");
+        self.change("collect static files", "unless nothing of them changed", script)
     }
 
     /// Gives later releases the environment that this one has.
@@ -257,7 +278,9 @@ fi
     /// `before` are the changes of the same plan: a web server's site that came with the release goes back with it.
     pub(super) fn switch(&self, before: &[Change]) -> Change {
         let config = self.context.config;
-        let mut script = self.guarded("switch").then(&self.last_preflight()).then(&Script::from_text(
+        let units = instances(config, self.number).into_iter().fold(Cmd::new("set").arg("--"), Cmd::arg);
+        let begin = self.guarded("switch").then(&self.last_preflight()).then(&self.warm_up());
+        let mut script = begin.cmd(units).then(&Script::from_text(
             r#"set_live() {
   install -d "/etc/systemd/system/$app.socket.d"
   printf '# Managed by ship: who answers when nobody does.\n[Socket]\nService=%s@%s.service\n' "$app" "$1" \
@@ -266,9 +289,13 @@ fi
 }
 # Nothing points to the new release yet: without it, everything is as it was.
 give_up() {
-  case " $started " in *" $app@$n.service "*) systemctl stop "$app@$n.service" 2>/dev/null || true ;; esac
+  # It answers nobody new from the moment it is told; what it has open may take its time, but nobody waits for it.
+  case " $started " in *" $app@$n.service "*) $patience systemctl stop "$app@$n.service" 2>/dev/null || true ;; esac
   # Workers may finish what they have begun.
   [ -z "$started" ] || systemctl stop --no-block $started 2>/dev/null || true
+  # What must be alone is gone before the old one comes back.
+  [ -z "$alone" ] || systemctl stop $alone 2>/dev/null || true
+  come_back
   exit 1
 }
 tell_why() {
@@ -277,7 +304,18 @@ tell_why() {
 }
 start() {
   started="$started $1"
-  if ! systemctl restart "$1" 2>/dev/null; then
+  verb=restart
+  case $1 in "$app@"*)
+    if [ -s held ]; then
+      # It is there already, and waits to be let go on.
+      verb=start
+      rm -f held "/run/ship/$app/$n/preflight.py"
+      : >"/run/ship/$app/$n/go"
+    else
+      rm -rf "/run/ship/$app/$n"
+    fi ;;
+  esac
+  if ! systemctl $verb "$1" 2>/dev/null; then
     echo "$1 does not start. Its last lines:"
     said=$(journalctl -q -o cat -n 40 -u "$1" --since "$began" 2>/dev/null | tail -n 40)
     printf '%s\n' "$said"
@@ -290,24 +328,36 @@ start() {
   fi
 }
 started=
+alone=
 began=$(date '+%F %T')
 # The socket must name a unit that exists before it can listen at all.
 [ -e "/etc/systemd/system/$app.socket.d/live.conf" ] || set_live "$n"
-systemctl daemon-reload
-systemctl enable --quiet --no-reload "$app.socket" 2>/dev/null || systemctl enable --quiet "$app.socket"
+case $(systemctl show -p NeedDaemonReload --value "$app.socket" "$@") in *yes*) systemctl daemon-reload ;; esac
 "#,
         ));
+        let (verb, wanted) =
+            if config.web.serving.is_alone() { ("disable", "''") } else { ("enable", "enable") };
+        let verb = Cmd::new("systemctl").arg(verb).arg("--quiet");
+        // The port must be free before the old one comes back to it.
+        let patience = if config.web.serving.is_alone() { "" } else { "timeout 20" };
+        script = script
+            .set("patience", patience)
+            .line(&format!(
+                "case $([ ! -L \"/etc/systemd/system/sockets.target.wants/$app.socket\" ] || echo enable) in {wanted}) ;; *)"
+            ))
+            .line(&format!(
+                "{} --no-reload \"$app.socket\" 2>/dev/null || {} \"$app.socket\" ;; esac",
+                verb.text(),
+                verb.text()
+            ))
+            .then(&self.make_room(before));
         script = script.then(&self.start_gated()).then(&self.health_gate(before));
         script = script
             .line("set_live \"$n\"")
             .line("ln -sfn \"releases/$n\" \"$top/.current.new\" && mv -fT \"$top/.current.new\" \"$top/current\"")
             .set("recipe", self.recipe)
             .line("printf '%s\\n' \"$recipe\" >\"$state/recipe\"");
-        let mut keep = Cmd::new("set").arg("--");
-        for unit in instances(config, self.number) {
-            keep = keep.arg(unit);
-        }
-        let script = script.cmd(keep).line(
+        let script = script.line(
             r#"systemctl enable --quiet --no-reload "$@"
 keep=" $* "
 # Every other instance of this application drains; those of removed processes, too.
@@ -315,14 +365,23 @@ others=$( { systemctl list-units --all --plain --no-legend "$app@*.service" "$ap
   cd /etc/systemd/system/multi-user.target.wants && ls -d -- "$app"@*.service "$app"-*@*.service 2>/dev/null; } | sort -u)
 for unit in $others; do
   case "$keep" in *" $unit "*) continue ;; esac
-  systemctl disable --quiet --no-reload "$unit" 2>/dev/null || rm -f "/etc/systemd/system/multi-user.target.wants/$unit"
+  # Another application's name may begin as this one's.
+  file=/etc/systemd/system/${unit%@*}@.service
+  [ ! -e "$file" ] || grep -q "^WorkingDirectory=$top/" "$file" || continue
+  rm -f /etc/systemd/system/*.wants/"$unit"
   systemctl stop --no-block "$unit"
 done
-systemctl daemon-reload
+# Nobody has to wait for it: whatever is asked of systemd from now on comes after it.
+systemctl daemon-reload >/dev/null 2>&1 </dev/null &
 # There was nothing to return to.
 [ -z "$sick" ]"#,
         );
         let why = match self.app.current {
+            Some(old) if config.web.serving.is_alone() => format!(
+                "{} can't take over a socket: v{old} ends first, and requests fail for some seconds until v{} listens",
+                config.web.serving.name(),
+                self.number
+            ),
             Some(old) => format!("v{old} serves until v{} is seen healthy", self.number),
             None => String::new(),
         };
@@ -339,16 +398,18 @@ systemctl daemon-reload
             .prelude()
             .set("record", record)
             .set("keep", self.context.config.keep_releases.to_string())
+            .set("trash", trash(&self.context.config.app))
             .line(
                 r#"at=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 log=/var/lib/ship/$app/releases.jsonl
 applied=$(awk '{ printf "%s\"%s\"", (NR > 1 ? "," : ""), $0 }' "$state/applied" 2>/dev/null || true)
 printf '%s\n' "$record" | sed "s/\"at\":\"\"/\"at\":\"$at\"/; s/\"migrations\":\[\]/\"migrations\":[$applied]/" >>"$log"
-sync -f "$log"
+sync -- "$log"
 rm -f "$state/failed"
 # Releases beyond the last few good ones go, and so does every virtual environment that no release uses. A failed
 # one stays to be looked at as long as it is newer than the oldest good one, and there are not too many.
 cd "$top/releases"
+mkdir -p "$trash"
 good=0; failed=0
 ls -d v* 2>/dev/null | sed 's/^v//' | grep -x '[0-9]*' | sort -rn | while IFS= read -r old; do
   [ "v$old" != "$n" ] || { good=$((good + 1)); continue; }
@@ -359,25 +420,29 @@ ls -d v* 2>/dev/null | sed 's/^v//' | grep -x '[0-9]*' | sort -rn | while IFS= r
     good=$((good + 1))
     [ "$good" -gt "$keep" ] || continue
   fi
-  rm -rf "v$old" "$state/../v$old" "/etc/ship/$app/v$old.env" "$top/venvs/v$old" "/var/backups/ship/$app/v$old.dump"
+  mv -T "v$old" "$trash/v$old.$$"
+  rm -rf "$state/../v$old" "/etc/ship/$app/v$old.env" "/etc/ship/$app/overlay/v$old" "$top/venvs/v$old" "/var/backups/ship/$app/v$old.dump"
 done
 rm -rf ./*.new
 cd "$top/venvs"
 for link in v[0-9]*; do
   if [ -L "$link" ] && [ ! -d "$top/releases/$link" ]; then rm -f "$link"; fi
 done
+used=$(find . -mindepth 1 -maxdepth 1 -type l -name 'v[0-9]*' -printf ' %l ')
 for folder in *; do
   if [ -L "$folder" ] || [ ! -d "$folder" ]; then continue; fi
-  used=
-  for link in v[0-9]*; do
-    if [ -L "$link" ] && [ "$(readlink "$link")" = "$folder" ]; then used=1; break; fi
-  done
-  [ -n "$used" ] || rm -rf "$folder"
+  case $used in *" $folder "*) ;; *) mv -T "$folder" "$trash/venv-$folder.$$" ;; esac
 done"#,
             );
         self.change(&format!("record v{}", self.number), "", script)
     }
 }
+
+/// So many files are written to the disk one by one, without waiting for what others write.
+const FEW: usize = 64;
+
+/// Folders too: links of kept files are new in them.
+const SYNC_FEW: &str = r#"{ cut -c68- added | tr '\n' '\0' | ( cd "$release.new" && xargs -0r sync -- ) && find "$release.new" -type d -print0 | xargs -0 sync -- "$state/manifest"; } 2>/dev/null || sync -f "$release.new""#;
 
 /// However often in a row releases fail, only the last few of them stay to be looked at.
 const PRUNE_FAILED: &str = r#"live=$(readlink "$top/current" 2>/dev/null || true); live=${live##*/}
@@ -388,6 +453,21 @@ ls -d "$top"/releases/v* 2>/dev/null | sed 's/.*\/v//' | grep -x '[0-9]*' | sort
   rm -rf "$top/releases/v$old" "$state/../v$old" "/etc/ship/$app/v$old.env" "$top/venvs/v$old"
 done
 "#;
+
+/// What the static files are made from: the files themselves as the preflight has seen them, the environment, the
+/// settings and the packages. The folder that they are collected in is every release's.
+pub(super) const IS_COLLECTED: &str = r#"collected=$state/../../static
+proof=
+is_collected() {
+  [ -s "$state/static" ] || return 1
+  read -r files there <"$state/static"
+  proof=$({ echo "$files $venv"; cat "$state/config" "$state/https"; cat "/etc/ship/$app/overlay/$n/"*.py 2>/dev/null; } | sha256sum | cut -c1-64)
+  [ "$there" = there ] && [ "$proof" = "$(cat "$collected" 2>/dev/null)" ]
+}
+"#;
+
+/// Compiles what a folder of before doesn't have compiled.
+pub(super) const COMPILE: &str = include_str!("../../templates/django/compile.py");
 
 /// Collects static files by their content.
 const COLLECT_AGAIN: &str = include_str!("../../templates/django/collectstatic.py");
@@ -421,6 +501,57 @@ else
 fi
 "#;
 
+/// Secret files count as parts of the environment, and a `.env` is that of this release.
+const FILES_OF_NOW: &str = r#"if [ -d "/etc/ship/$app/files" ]; then
+  ( cd "/etc/ship/$app/files"; sha256sum -- * 2>/dev/null | sed 's|^\([0-9a-f]*\)  |\1  files/|' >>"$state/config" )
+fi
+case $(readlink "$release$root/.env" || true) in
+  "/etc/ship/$app/v"*) ln -sfn "/etc/ship/$app/$n.env" "$release$root/.env" ;;
+esac"#;
+
+/// Whether the site is served by HTTPS, as the server itself sees it: a certificate may have come a moment ago.
+fn https(config: &Config) -> Script {
+    let Some(files) = tls::files(config) else {
+        return Script::new().line("https=off; echo off >\"$state/https\"");
+    };
+    let script = Script::new().set("certificate", files.certificate).set("key", files.key).line("https=off");
+    let script = if config.domains.is_empty() {
+        script.line("if [ -s \"$certificate\" ] && [ -s \"$key\" ]; then https=on; fi")
+    } else {
+        script
+            .cmd(Cmd::new("set").arg("--").args(&config.domains))
+            .line("[ ! -s \"$key\" ] || for name do")
+            .line("  if openssl x509 -in \"$certificate\" -noout -checkhost \"$name\" 2>/dev/null | grep -q 'does match'; then https=on; fi")
+            .line("done")
+    };
+    script.line("echo \"$https\" >\"$state/https\"")
+}
+
+/// Makes room for the overlay, which the site may read and root alone may write.
+const OVERLAY_FOLDER: &str = r#"folder=/etc/ship/$app/overlay/$n
+install -d -m 0750 -g "$app" "/etc/ship/$app/overlay"
+rm -rf "$folder.new"
+install -d -m 0750 -g "$app" "$folder.new"
+"#;
+
+/// Puts it in place.
+const OVERLAY_IN_PLACE: &str = r#"chgrp "$app" "$folder.new/ship_settings.py"; chmod 0640 "$folder.new/ship_settings.py"
+rm -rf "$folder"; mv -T "$folder.new" "$folder""#;
+
+/// Takes the overlay of `$base`, or none if it has none.
+const OVERLAY_OF_THEN: &str = r#"rm -rf "/etc/ship/$app/overlay/$n"
+[ ! -d "/etc/ship/$app/overlay/$base" ] || cp -a "/etc/ship/$app/overlay/$base" "/etc/ship/$app/overlay/$n"
+"#;
+
+/// Makes the overlay the settings module, and lets it know which one the project's is.
+const UNDER_OVERLAY: &str = r#"  if [ -d "/etc/ship/$app/overlay/$n" ]; then
+    sed -n 's/^DJANGO_SETTINGS_MODULE=/SHIP_SETTINGS_MODULE=/p' "$env.new" | tail -n 1 >"$env.module"
+    cat "$env.module" >>"$env.new"; rm -f "$env.module"
+    printf 'DJANGO_SETTINGS_MODULE="ship_settings"
+PYTHONPATH="/etc/ship/%s/overlay/%s%s"
+' "$app" "$n" "$pythonpath" >>"$env.new"
+  fi"#;
+
 /// Makes the parts of the live release those that every later one starts from.
 const PUT_BACK: &str = r#"cd "/etc/ship/$app/config"
 for part in *.env; do
@@ -430,6 +561,3 @@ for part in "$state/parts"/*.env; do
   cmp -s "$part" "${part##*/}" || { cp -p -- "$part" .new && mv -f .new "${part##*/}"; }
 done
 "#;
-
-/// The question that the project's own Django answers.
-const ASK: &str = include_str!("../../templates/django/ask.py");

@@ -18,6 +18,17 @@ const FILES: [(&str, &str); 4] = [
     ("requirements.txt", "Django==5.2.8\ngunicorn\npsycopg[binary]\n"),
 ];
 
+/// What one requirements file brings.
+fn packages(text: &str) -> Packages {
+    let files = project::Dependencies::requirements(vec!["requirements.txt".into()]);
+    Packages::read(&files, vec![("requirements.txt".into(), text.into())]).unwrap()
+}
+
+/// A configuration with these lines, of a project like any other.
+pub(crate) fn config(lines: &str) -> Config {
+    Case::new(lines).config
+}
+
 struct Case {
     config: Config,
     source: Source,
@@ -42,7 +53,8 @@ impl Case {
             &Defaults { folder_name: "site", playbooks: &[] },
         )
         .unwrap();
-        let vars = Vars::from([
+        let mut vars = super::processes::vars(&config);
+        vars.extend(Vars::from([
             ("app".into(), Value::from("site")),
             ("user".into(), Value::from("site")),
             ("home".into(), Value::from("/srv/site")),
@@ -53,8 +65,7 @@ impl Case {
             ("timeout_s".into(), Value::from(30)),
             ("start_timeout_s".into(), Value::from(60)),
             ("django_root".into(), Value::from("")),
-            ("wsgi".into(), Value::from("mysite.wsgi")),
-        ]);
+        ]));
         let host = Host {
             os: "debian".into(),
             os_version: "12".into(),
@@ -68,13 +79,9 @@ impl Case {
         let mut case = Self {
             config,
             source: Source {
-                tree: Tree::default(),
-                requirements: vec![("requirements.txt".into(), FILES[3].1.into())],
-                migrations: Vec::new(),
+                packages: packages(FILES[3].1),
                 commit: Some("0123456789".into()),
-                branch: None,
-                dirty: false,
-                who: "me@laptop".into(),
+                ..Source::without_code("me@laptop".into())
             },
             templates: Assets::load(std::path::Path::new("/nonexistent")).unwrap().templates().unwrap(),
             vars,
@@ -98,7 +105,14 @@ impl Case {
     }
 
     fn context(&self) -> Context<'_> {
-        Context { config: &self.config, source: &self.source, templates: &self.templates, vars: &self.vars }
+        Context {
+            config: &self.config,
+            source: &self.source,
+            templates: &self.templates,
+            vars: &self.vars,
+            https: false,
+            https_soon: false,
+        }
     }
 
     fn manifest(&self) -> String {
@@ -108,7 +122,8 @@ impl Case {
 
     /// As if everything of now were live as v1.
     fn deployed(mut self) -> Self {
-        let venv = venv_hash(&self.config, &self.source, "3.11");
+        let python = python::choose(&self.config.python, &self.source.packages, &self.facts.host).unwrap();
+        let venv = venv::hash(&self.config, &self.source, &python);
         let plain = self.templates.render("django/plain.env.j2", &self.vars, None).unwrap();
         let parts = BTreeMap::from([(PLAIN_ENV.to_string(), sha256(plain.as_bytes()))]);
         let build = Build {
@@ -147,9 +162,8 @@ fn a_first_release_brings_everything() {
     insta::assert_snapshot!(Case::new("").plan(), @r"
     > upload v1                                            first release; 5 files, 166 B
     > install Python packages                              Python 3.11, requirements.txt
-    > ask Django for its settings
-    > preflight v1                                         check --deploy, GET /
-    > look for pending migrations
+    > prepare v1
+    > preflight v1                                         settings, check --deploy, migrations, GET /
     > dump the database                                    if migrations are pending
     > migrate the database                                 if migrations are pending
     ");
@@ -168,9 +182,8 @@ fn a_changed_file_is_a_release_that_sends_it_alone() {
     insta::assert_snapshot!(case.plan(), @r"
     > upload v2                                            mysite/views.py changed; 1 file, 3 B
         ~ mysite/views.py
-    > ask Django for its settings
-    > preflight v2                                         check --deploy, GET /
-    > look for pending migrations
+    > prepare v2
+    > preflight v2                                         settings, check --deploy, migrations, GET /
     > dump the database                                    if migrations are pending
     > migrate the database                                 if migrations are pending
     ");
@@ -179,13 +192,12 @@ fn a_changed_file_is_a_release_that_sends_it_alone() {
 #[test]
 fn other_requirements_are_another_virtual_environment() {
     let mut case = Case::new("").deployed();
-    case.source.requirements[0].1.push_str("Pillow\n");
+    case.source.packages = packages(&format!("{}Pillow\n", FILES[3].1));
     insta::assert_snapshot!(case.plan(), @r"
     > upload v2                                            requirements changed
     > install Python packages                              Python 3.11, requirements.txt
-    > ask Django for its settings
-    > preflight v2                                         check --deploy, GET /
-    > look for pending migrations
+    > prepare v2
+    > preflight v2                                         settings, check --deploy, migrations, GET /
     > dump the database                                    if migrations are pending
     > migrate the database                                 if migrations are pending
     ");
@@ -197,9 +209,8 @@ fn another_environment_is_a_release() {
     case.facts.app.config.insert(secret_file("TOKEN"), "new".into());
     insta::assert_snapshot!(case.plan(), @r"
     > upload v2                                            config changed: TOKEN
-    > ask Django for its settings
-    > preflight v2                                         check --deploy, GET /
-    > look for pending migrations
+    > prepare v2
+    > preflight v2                                         settings, check --deploy, migrations, GET /
     > dump the database                                    if migrations are pending
     > migrate the database                                 if migrations are pending
     ");
@@ -212,9 +223,8 @@ fn an_interrupted_release_is_finished_under_its_number() {
     let tree = Some(case.source.tree.digest().to_string());
     case.facts.app.builds.insert(2, Build { tree, ..Build::default() });
     insta::assert_snapshot!(case.plan(), @r"
-    > ask Django for its settings                          finishing an interrupted one
-    > preflight v2                                         check --deploy, GET /
-    > look for pending migrations
+    > prepare v2                                           finishing an interrupted one
+    > preflight v2                                         settings, check --deploy, migrations, GET /
     > dump the database                                    if migrations are pending
     > migrate the database                                 if migrations are pending
     ");
@@ -229,20 +239,18 @@ fn what_failed_is_tried_again_under_its_number_and_what_went_bad_is_not() {
     let failed = |bad| Some(Failed { bad, at: "t".into(), reason: "switch: GET / answered 500".into() });
     case.facts.app.builds.insert(2, Build { tree: tree.clone(), failed: failed(false), ..Build::default() });
     insta::assert_snapshot!(case.plan(), @r"
-      > ask Django for its settings                          trying again what failed: switch: GET / answered 500
-      > preflight v2                                         check --deploy, GET /
-      > look for pending migrations
-      > dump the database                                    if migrations are pending
-      > migrate the database                                 if migrations are pending
+    > prepare v2                                           trying again what failed: switch: GET / answered 500
+    > preflight v2                                         settings, check --deploy, migrations, GET /
+    > dump the database                                    if migrations are pending
+    > migrate the database                                 if migrations are pending
     ");
     case.facts.app.builds.insert(2, Build { tree, failed: failed(true), ..Build::default() });
     insta::assert_snapshot!(case.plan(), @r"
-      > upload v3
-      > ask Django for its settings
-      > preflight v3                                         check --deploy, GET /
-      > look for pending migrations
-      > dump the database                                    if migrations are pending
-      > migrate the database                                 if migrations are pending
+    > upload v3
+    > prepare v3
+    > preflight v3                                         settings, check --deploy, migrations, GET /
+    > dump the database                                    if migrations are pending
+    > migrate the database                                 if migrations are pending
     ");
     // Other files are another release, whatever became of the last.
     case.facts.app.builds.get_mut(&2).unwrap().failed = failed(false);
@@ -297,9 +305,7 @@ fn what_cannot_work_is_said_before_anything_is_done() {
     insta::assert_snapshot!(Case::new("secrets: [TOKEN]").plan(), @r"
     error: secrets are not set: TOKEN
     ");
-    insta::assert_snapshot!(Case::new("python: \"3.9\"").plan(), @r"
-    error: the project wants Python 3.9 (ship.yml), and Debian GNU/Linux 12 has 3.11.2
-    ");
+    insta::assert_snapshot!(Case::new("python: \"3.7\"").plan(), @"error: the project wants Python 3.7 (ship.yml), and Debian GNU/Linux 12 has 3.11.2");
     let mut full = Case::new("");
     full.facts.host.free_mb = 50;
     insta::assert_snapshot!(full.plan(), @r"
@@ -314,13 +320,60 @@ fn what_cannot_work_is_said_before_anything_is_done() {
 
 #[test]
 fn packages_that_a_server_needs_are_added_once() {
-    let mut case = Case::new("");
-    let extra = |case: &Case| extra_packages(&case.config, &case.source);
-    assert!(extra(&case).is_empty());
-    case.source.requirements[0].1 = "Django\n".into();
-    assert_eq!(extra(&case), ["gunicorn", "psycopg[binary]"]);
-    case.source.requirements[0].1 = "Gunicorn>=20\npsycopg2-binary==2.9.9\n".into();
-    assert!(extra(&case).is_empty());
+    let config = Case::new("").config;
+    for (text, extra) in [
+        (FILES[3].1, &[][..]),
+        ("Django\n", &["gunicorn", "psycopg[binary]"]),
+        ("Gunicorn>=20\npsycopg2-binary==2.9.9\n", &[]),
+        ("gunicorn\nDjango==3.2.25\n", &["psycopg2-binary"]),
+        ("gunicorn\nDjango==2.2.28\n", &["psycopg2-binary<2.9"]),
+    ] {
+        assert_eq!(venv::extra_packages(&config, &packages(text)), extra, "{text}");
+    }
+    let config = Case::new("database: mysql").config;
+    for (text, extra) in [
+        ("Django\n", &["gunicorn", "mysqlclient"][..]),
+        ("gunicorn\nmysqlclient\n", &[]),
+        ("gunicorn\nPyMySQL==1.1.0\n", &[]),
+    ] {
+        assert_eq!(venv::extra_packages(&config, &packages(text)), extra, "{text}");
+    }
+}
+
+#[test]
+fn what_must_be_alone_makes_room() {
+    let starts = |yaml: &str| {
+        let case = Case::new(yaml).deployed();
+        let release = Release { number: 2, upload: None };
+        let changes = finish(&case.context(), &case.facts, &release, &[]).unwrap();
+        let switch = changes.iter().find(|change| change.id.name.starts_with("switch")).unwrap();
+        let crate::plan::Step::Run(script) = &switch.steps[0] else { panic!("not a script") };
+        let words =
+            ["start ", "make_room ", "watch ", "if ! systemctl -q is-active", "if systemctl -q is-active"];
+        let lines = script.text().lines().filter(|line| words.iter().any(|word| line.starts_with(word)));
+        let lines: Vec<String> = lines.map(|line| format!("  {line}\n")).collect();
+        format!("{yaml}\n  ({})\n{}", switch.why, lines.concat())
+    };
+    let said = starts("processes: {clock: python clock.py, worker: python work.py}")
+        + &starts("processes: {web: {server: waitress}, worker: python work.py}");
+    insta::assert_snapshot!(said, @r#"
+    processes: {clock: python clock.py, worker: python work.py}
+      (v1 serves until v2 is seen healthy)
+      start site-worker@v2.service
+      make_room site-clock
+      start site-clock@v2.service
+      watch site-clock@v2.service 5
+      watch site-worker@v2.service 5
+      if ! systemctl -q is-active "$app.socket"; then make_room "$app"; systemctl start "$app.socket"; fi
+      start site@v2.service
+    processes: {web: {server: waitress}, worker: python work.py}
+      (waitress can't take over a socket: v1 ends first, and requests fail for some seconds until v2 listens)
+      start site-worker@v2.service
+      watch site-worker@v2.service 5
+      make_room "$app"
+      if systemctl -q is-active "$app.socket"; then closed=1; systemctl stop "$app.socket"; fi
+      start site@v2.service
+    "#);
 }
 
 #[test]
@@ -331,19 +384,22 @@ fn the_switch_starts_the_new_before_it_stops_the_old() {
     let switch = changes.iter().find(|change| change.id.name == "switch to v2").unwrap();
     let crate::plan::Step::Run(script) = &switch.steps[0] else { panic!("not a script") };
     let text = without_heredocs(script.text());
+    // The recipe's digest changes with every template.
+    let text = text.replace(&recipe(&case.context(), &case.facts).unwrap(), "RECIPE");
     let (_, from_the_start) = text.split_once("\nstart site-worker").unwrap();
     insta::assert_snapshot!(format!("start site-worker{from_the_start}"), @r#"
     start site-worker@v2.service
     since=$(uptime_s)
     watch site-worker@v2.service 5
+    if ! systemctl -q is-active "$app.socket"; then make_room "$app"; systemctl start "$app.socket"; fi
     start site@v2.service
     put_back() { :; }
-    ask=$(mktemp -d)
-    cat >"$ask/health.py" <<'SHIP_END'
-    chmod 0755 "$ask"; chmod 0644 "$ask/health.py"
-    healthy() { runuser -u "$app" -- /usr/bin/python3 -I "$ask/health.py" "$(cat "$state/preflight" 2>/dev/null)"; }
+    rm -rf "/run/ship/$app"
     old=$(readlink "$top/current" 2>/dev/null || true); old=${old##*/}
-    [ "$old" != "$n" ] && [ -n "$old" ] && systemctl -q is-active "$app@$old.service" || old=
+    case " $stopped " in
+      *" $app@$old.service "*) ;;
+      *) [ "$old" != "$n" ] && [ -n "$old" ] && systemctl -q is-active "$app@$old.service" || old= ;;
+    esac
     sick=
     healthy || sick=1
     rm -rf "$ask"
@@ -360,9 +416,8 @@ fn the_switch_starts_the_new_before_it_stops_the_old() {
     fi
     set_live "$n"
     ln -sfn "releases/$n" "$top/.current.new" && mv -fT "$top/.current.new" "$top/current"
-    recipe=ca57685021cb
+    recipe=RECIPE
     printf '%s\n' "$recipe" >"$state/recipe"
-    set -- site@v2.service site-worker@v2.service
     systemctl enable --quiet --no-reload "$@"
     keep=" $* "
     # Every other instance of this application drains; those of removed processes, too.
@@ -370,10 +425,14 @@ fn the_switch_starts_the_new_before_it_stops_the_old() {
       cd /etc/systemd/system/multi-user.target.wants && ls -d -- "$app"@*.service "$app"-*@*.service 2>/dev/null; } | sort -u)
     for unit in $others; do
       case "$keep" in *" $unit "*) continue ;; esac
-      systemctl disable --quiet --no-reload "$unit" 2>/dev/null || rm -f "/etc/systemd/system/multi-user.target.wants/$unit"
+      # Another application's name may begin as this one's.
+      file=/etc/systemd/system/${unit%@*}@.service
+      [ ! -e "$file" ] || grep -q "^WorkingDirectory=$top/" "$file" || continue
+      rm -f /etc/systemd/system/*.wants/"$unit"
       systemctl stop --no-block "$unit"
     done
-    systemctl daemon-reload
+    # Nobody has to wait for it: whatever is asked of systemd from now on comes after it.
+    systemctl daemon-reload >/dev/null 2>&1 </dev/null &
     # There was nothing to return to.
     [ -z "$sick" ]
     "#);
@@ -425,17 +484,16 @@ fn a_new_migration_is_in_the_plan() {
     case.source.migrations =
         vec![(path.into(), text.into()), ("mysite/migrations/0001_old.py".into(), text.into())];
     insta::assert_snapshot!(case.plan(), @r"
-      > upload v2                                            mysite/migrations/0002_rating.py, mysite/views.py changed; 1 file, 3 B
-          ~ mysite/migrations/0002_rating.py
-          - mysite/views.py
-      > ask Django for its settings
-      > preflight v2                                         check --deploy, GET /
-      > look for pending migrations
-      > dump the database                                    if migrations are pending
-      > migrate the database                                 1 migration not on the server yet
-          mysite/migrations/0002_rating.py
-            AddField book.rating
-            RunPython (can't be reversed)
+    > upload v2                                            mysite/migrations/0002_rating.py, mysite/views.py changed; 1 file, 3 B
+        ~ mysite/migrations/0002_rating.py
+        - mysite/views.py
+    > prepare v2
+    > preflight v2                                         settings, check --deploy, migrations, GET /
+    > dump the database                                    if migrations are pending
+    > migrate the database                                 1 migration not on the server yet
+        mysite/migrations/0002_rating.py
+          AddField book.rating
+          RunPython (can't be reversed)
     ");
 }
 
@@ -466,16 +524,15 @@ fn rollback_plan(yaml: &str, surplus: &rollback::Surplus, way: rollback::Way) ->
 fn a_rollback_takes_the_database_along_as_the_user_wants() {
     use rollback::{Applied, Surplus, Way};
     insta::assert_snapshot!(rollback_plan("", &Surplus::default(), Way::Keep), @r"
-      > take the files of v1                                 rollback to v1
-      > ask Django for its settings
-      > preflight v3                                         check --deploy, GET /
-      > look for pending migrations
-      > dump the database                                    if migrations are pending
-      > migrate the database                                 if migrations are pending
-      > collect static files
-      > switch to v3                                         v2 serves until v3 is seen healthy
-      > put the environment back
-      > record v3
+    > take the files of v1                                 rollback to v1
+    > prepare v3
+    > preflight v3                                         settings, check --deploy, migrations, GET /
+    > dump the database                                    if migrations are pending
+    > migrate the database                                 if migrations are pending
+    > collect static files                                 unless nothing of them changed
+    > switch to v3                                         v2 serves until v3 is seen healthy
+    > put the environment back
+    > record v3
     ");
     let applied = |name: &str, additive| Applied {
         name: name.into(),
@@ -485,18 +542,17 @@ fn a_rollback_takes_the_database_along_as_the_user_wants() {
     };
     let adds = Surplus { migrations: vec![applied("a.0002_b", true)], with: 2, ..Surplus::default() };
     insta::assert_snapshot!(rollback_plan("", &adds, Way::Reverse), @r"
-      > take the files of v1                                 rollback to v1
-      > ask Django for its settings
-      > preflight v3                                         check --deploy, GET /
-      > look for pending migrations
-      > dump the database                                    if migrations are pending
-      > migrate the database                                 if migrations are pending
-      > collect static files
-      > switch to v3                                         v2 serves until v3 is seen healthy
-      > put the environment back
-      > record v3
-      > dump the database as it is                           to have it if this was a mistake
-      > reverse 1 migration                                  v1 doesn't know of 1 migration
+    > take the files of v1                                 rollback to v1
+    > prepare v3
+    > preflight v3                                         settings, check --deploy, migrations, GET /
+    > dump the database                                    if migrations are pending
+    > migrate the database                                 if migrations are pending
+    > collect static files                                 unless nothing of them changed
+    > switch to v3                                         v2 serves until v3 is seen healthy
+    > put the environment back
+    > record v3
+    > dump the database as it is                           to have it if this was a mistake
+    > reverse 1 migration                                  v1 doesn't know of 1 migration
     ");
     let mixed = Surplus {
         migrations: vec![applied("a.0002_b", true), applied("a.0003_c", false)],
@@ -504,45 +560,142 @@ fn a_rollback_takes_the_database_along_as_the_user_wants() {
         ..Surplus::default()
     };
     insta::assert_snapshot!(rollback_plan("", &mixed, Way::Reverse), @r"
-      > take the files of v1                                 rollback to v1
-      > ask Django for its settings
-      > dump the database as it is                           to have it if this was a mistake
-      > reverse 2 migrations                                 v1 doesn't know of 2 migrations
-      > preflight v3                                         check --deploy, GET /
-      > look for pending migrations
-      > dump the database                                    if migrations are pending
-      > migrate the database                                 if migrations are pending
-      > collect static files
-      > switch to v3                                         v2 serves until v3 is seen healthy
-      > put the environment back
-      > record v3
+    > take the files of v1                                 rollback to v1
+    > prepare v3
+    > ask Django for its settings
+    > dump the database as it is                           to have it if this was a mistake
+    > reverse 2 migrations                                 v1 doesn't know of 2 migrations
+    > preflight v3                                         settings, check --deploy, migrations, GET /
+    > dump the database                                    if migrations are pending
+    > migrate the database                                 if migrations are pending
+    > collect static files                                 unless nothing of them changed
+    > switch to v3                                         v2 serves until v3 is seen healthy
+    > put the environment back
+    > record v3
     ");
     let dump = Some((2, crate::facts::app::Dump { bytes: 1, at: "2026-01-02T03:04:05Z".into() }));
     insta::assert_snapshot!(rollback_plan("", &Surplus { dump, ..mixed.clone() }, Way::Restore), @r"
-      > take the files of v1                                 rollback to v1
-      > ask Django for its settings
-      > dump the database as it is                           to have it if this was a mistake
-      > restore the dump of before v2                        of 2026-01-02T03:04:05Z
-      > preflight v3                                         check --deploy, GET /
-      > look for pending migrations
-      > dump the database                                    if migrations are pending
-      > migrate the database                                 if migrations are pending
-      > collect static files
-      > switch to v3                                         v2 serves until v3 is seen healthy
-      > put the environment back
-      > record v3
+    > take the files of v1                                 rollback to v1
+    > prepare v3
+    > ask Django for its settings
+    > dump the database as it is                           to have it if this was a mistake
+    > restore the dump of before v2                        of 2026-01-02T03:04:05Z
+    > preflight v3                                         settings, check --deploy, migrations, GET /
+    > dump the database                                    if migrations are pending
+    > migrate the database                                 if migrations are pending
+    > collect static files                                 unless nothing of them changed
+    > switch to v3                                         v2 serves until v3 is seen healthy
+    > put the environment back
+    > record v3
     ");
     insta::assert_snapshot!(rollback_plan("database: external", &mixed, Way::Reverse), @r"
-      > take the files of v1                                 rollback to v1
-      > ask Django for its settings
-      > reverse 2 migrations                                 v1 doesn't know of 2 migrations
-      > preflight v3                                         check --deploy, GET /
-      > look for pending migrations
-      > take no dump
-      > migrate the database                                 if migrations are pending
-      > collect static files
-      > switch to v3                                         v2 serves until v3 is seen healthy
-      > put the environment back
-      > record v3
+    > take the files of v1                                 rollback to v1
+    > prepare v3
+    > ask Django for its settings
+    > reverse 2 migrations                                 v1 doesn't know of 2 migrations
+    > preflight v3                                         settings, check --deploy, migrations, GET /
+    > take no dump
+    > migrate the database                                 if migrations are pending
+    > collect static files                                 unless nothing of them changed
+    > switch to v3                                         v2 serves until v3 is seen healthy
+    > put the environment back
+    > record v3
     ");
+}
+
+#[test]
+fn what_settings_need_is_asked_for_before_anything_is_built() {
+    let mut case = Case::new("env: {REGION: x}");
+    let text = "import os\nA = os.environ['API_KEY']\nB = os.environ['REGION']\nC = os.environ['SECRET_KEY']\nD = os.environ['MAIL']\n";
+    let paths = ["mysite/settings.py", ".env.example"].map(String::from);
+    case.source.settings =
+        Settings::find(".", "mysite.settings", "mysite.wsgi", &paths, &|path| match path {
+            "mysite/settings.py" => Some(text.into()),
+            ".env.example" => Some("MAIL=x\nSENTRY_DSN=\n".into()),
+            _ => None,
+        });
+    case.vars.insert(
+        "plain_env".into(),
+        Value::from(vec![Value::from_pairs([("name", "REGION"), ("value", "x")])]),
+    );
+    let missing = |case: &Case| match plan(&case.context(), &case.facts, &[]) {
+        Err(ReleaseError::MissingVariables { needs, exampled }) => {
+            let needs: Vec<String> =
+                needs.iter().map(|need| format!("{}:{} {}", need.path, need.line, need.name)).collect();
+            let exampled: Vec<String> = exampled.into_iter().map(|(name, _)| name).collect();
+            (needs.join(","), exampled.join(","))
+        }
+        Err(other) => panic!("{other}"),
+        Ok(_) => Default::default(),
+    };
+    let (needs, exampled) = missing(&case);
+    assert_eq!(needs, "mysite/settings.py:2 API_KEY,mysite/settings.py:5 MAIL");
+    assert_eq!(exampled, "SENTRY_DSN");
+    case.facts.app.config =
+        [secret_file("API_KEY"), secret_file("MAIL")].map(|name| (name, String::new())).into();
+    assert_eq!(missing(&case).0, "");
+}
+
+#[test]
+fn a_secret_file_must_be_somewhere_and_makes_a_release_when_it_changes() {
+    let mut case = Case::new("files: [secrets.json]").deployed();
+    let placed = |content: Option<&str>| {
+        vec![Placed { app: "site".into(), name: "secrets.json".into(), content: content.map(Into::into) }]
+    };
+    let reasons = |case: &Case| match plan(&case.context(), &case.facts, &[]) {
+        Ok((changes, _)) => changes
+            .iter()
+            .map(|change| change.why.as_str())
+            .find(|why| !why.is_empty())
+            .unwrap_or("")
+            .to_owned(),
+        Err(error) => error.to_string(),
+    };
+    case.source.files = placed(None);
+    assert_eq!(reasons(&case), "files are missing: secrets.json");
+    case.source.files = placed(Some("one"));
+    assert!(reasons(&case).contains("config changed: files/secrets.json"), "{}", reasons(&case));
+    // It is there, and part of the live release.
+    let part = ("files/secrets.json".to_string(), sha256(b"one"));
+    case.facts.app.config.insert(part.0.clone(), part.1.clone());
+    case.facts.app.builds.get_mut(&1).unwrap().config.insert(part.0, part.1);
+    assert!(!reasons(&case).contains("config changed"), "{}", reasons(&case));
+    case.source.files = placed(None);
+    assert!(!reasons(&case).contains("config changed"), "{}", reasons(&case));
+    case.source.files = placed(Some("two"));
+    assert!(reasons(&case).contains("config changed: files/secrets.json"), "{}", reasons(&case));
+}
+
+#[test]
+fn the_layout_of_a_first_deploy_is_foretold_from_the_settings() {
+    let case = Case::new("");
+    let foretold = |text: &str| {
+        let settings = Settings::find(".", "mysite.settings", "mysite.wsgi", &[], &|path| {
+            (path == "mysite/settings.py").then(|| text.to_owned())
+        });
+        Layout::foretold(&case.config, &settings).line()
+    };
+    // As `django-admin startproject` writes it, and as Django answers under the overlay.
+    let started = "INSTALLED_APPS = ['django.contrib.staticfiles']\nSTATIC_URL = 'static/'\n";
+    assert_eq!(
+        foretold(started),
+        r#"{"media_root":"/srv/site/shared/media","media_url":null,"static_root":"/srv/site/static","static_url":"/static/"}"#
+    );
+    assert_eq!(
+        foretold(&format!("{started}MEDIA_URL = '/up/'\nSTATIC_ROOT = BASE_DIR / 'staticfiles'\n")),
+        r#"{"media_root":"/srv/site/shared/media","media_url":"/up/","static_root":"staticfiles","static_url":"/static/"}"#
+    );
+    let cdn = "STATIC_URL = 'https://cdn.example.com/'\nSTATIC_ROOT = 'staticfiles'\nMEDIA_ROOT = 'media'\n";
+    assert_eq!(
+        foretold(cdn),
+        r#"{"media_root":"media","media_url":"/media/","static_root":"staticfiles","static_url":null}"#
+    );
+    // What can't be read is taken for the usual.
+    let read = "MEDIA_ROOT = os.getenv('MEDIA')\nSTATIC_ROOT = os.environ.get('STATIC_ROOT')\n";
+    assert_eq!(
+        foretold(&format!("import os\n{started}{read}")),
+        foretold(started),
+        "nobody sets the variables"
+    );
+    assert_eq!(Layout::foretold(&case.config, &Settings::default()), Layout::usual());
 }

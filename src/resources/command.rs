@@ -13,6 +13,8 @@ pub struct Command {
     pub name: String,
     /// The script.
     pub run: Script,
+    /// What may be done of it beside the installation of packages.
+    pub early: Option<Script>,
     /// What tells that there is nothing to do.
     pub done: Done,
     /// Why the server needs it.
@@ -51,7 +53,8 @@ impl Resource for Command {
             return Ok(Vec::new());
         }
         let why = if self.why.is_empty() { missing } else { self.why.clone() };
-        Ok(vec![Change::run(self.id(), Action::Run, why, self.run.clone())])
+        let change = Change::run(self.id(), Action::Run, why, self.run.clone());
+        Ok(vec![Change { early: self.early.clone(), ..change }])
     }
 }
 
@@ -64,6 +67,7 @@ mod tests {
         let command = Command {
             name: "make a key".into(),
             run: Script::from_text("keygen"),
+            early: None,
             done: Done::Unless(Script::from_text("test -s key")),
             why: String::new(),
         };

@@ -5,8 +5,11 @@
 
 pub mod command;
 pub mod file;
+pub mod mysql;
 pub mod package;
+pub mod placed;
 pub mod postgres;
+pub mod qualified;
 pub mod unit;
 pub mod user;
 

@@ -85,6 +85,11 @@ pub fn merge(changes: Vec<Change>, broken: &[String]) -> Vec<Change> {
             mend_script(),
         ));
     }
+    // What a later step starts, with its settings in place, no package needs to start with its own.
+    let units = changes.iter().filter(|change| change.id.kind == "unit");
+    let units = units.filter(|change| change.action == Action::Start);
+    let units: Vec<&str> = units.filter_map(|change| change.id.name.strip_suffix(".service")).collect();
+    let install = install_script(&names, &units, changes.iter().filter_map(|change| change.early.as_ref()));
     let mut placed = false;
     for change in changes {
         if !is_install(&change) {
@@ -95,7 +100,7 @@ pub fn merge(changes: Vec<Change>, broken: &[String]) -> Vec<Change> {
                 ResourceId::new(KIND, names.join(", ")),
                 Action::Create,
                 if names.len() == 1 { change.why } else { "not installed".into() },
-                vec![Step::Run(install_script(&names))],
+                vec![Step::Run(install.clone())],
             ));
         }
     }
@@ -108,14 +113,49 @@ fn mend_script() -> Script {
         .cmd(Cmd::new("apt").arg("--fix-broken").arg("--no-install-recommends").arg("install"))
 }
 
-fn install_script(names: &[String]) -> Script {
-    let install = Cmd::new("apt").arg("install").arg("--no-install-recommends").arg("--").args(names);
-    Script::from_text(APT)
+/// Packages that would take the place of others which may hold data: apt removes those without a question.
+const BESIDE_NOTHING: [&str; 1] = ["mariadb-server"];
+
+/// Keeps packages from starting what `$later` names, for as long as the step runs.
+const START_LATER: &str = r#"policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ] || grep -q '^# Managed by ship' $policy; then
+  install -d -m 0755 /run/ship
+  echo $$ >/run/ship/installing
+  trap 'rm -f "$log" $policy /run/ship/installing' EXIT
+  cat >$policy.new <<'END'
+#!/bin/sh
+# Managed by ship, while it installs packages: what it starts itself, with other settings, they need not start.
+installing=$(cat /run/ship/installing 2>/dev/null) && kill -0 "$installing" 2>/dev/null || exit 0
+case "$2 $(cat /run/ship/later)" in *start*" ${1%.service} "*) exit 101 ;; esac
+END
+  printf ' %s \n' "$later" >/run/ship/later
+  chmod 0755 $policy.new
+  mv $policy.new $policy
+fi
+"#;
+
+fn install_script<'a>(names: &[String], later: &[&str], early: impl Iterator<Item = &'a Script>) -> Script {
+    let install = Cmd::new("apt").arg("install").arg("--no-install-recommends");
+    let keep = names.iter().any(|name| BESIDE_NOTHING.contains(&name.as_str()));
+    let install = if keep { install.arg("--no-remove") } else { install };
+    let install = install.arg("--").args(names);
+    let mut script = Script::from_text(APT);
+    if !later.is_empty() {
+        script = script.set("later", later.join(" ")).then(&Script::from_text(START_LATER));
+    }
+    script = script
         .line("fresh=$(find /var/lib/apt/lists -maxdepth 1 -name '*InRelease' -mmin -1440 2>/dev/null | head -n 1)")
-        .line(&format!("if [ -z \"$fresh\" ] || ! {}; then", install.text()))
+        .line("[ -n \"$fresh\" ] || apt update");
+    for early in early {
+        script = script.line("(").then(early).line(") </dev/null >/dev/null 2>&1 &");
+    }
+    script
+        .line(&format!("if ! {}; then", install.text()))
+        .line("  [ -n \"$fresh\" ] || exit \"$rc\"")
         .line("  apt update")
         .line(&format!("  {}", install.text()))
         .line("fi")
+        .line("wait")
 }
 
 #[cfg(test)]
@@ -153,8 +193,31 @@ mod tests {
         assert_eq!(merged.len(), 2);
         assert_eq!(merged[1].id.name, "nginx, postgresql");
         let Step::Run(script) = &merged[1].steps[0] else { panic!("not a script") };
-        assert!(script.text().ends_with(
-            "if [ -z \"$fresh\" ] || ! apt install --no-install-recommends -- nginx postgresql; then\n  apt update\n  apt install --no-install-recommends -- nginx postgresql\nfi\n"
-        ), "{script:?}");
+        let text = script.text();
+        assert!(
+            text.contains("if ! apt install --no-install-recommends -- nginx postgresql; then\n"),
+            "{text}"
+        );
+        assert!(!text.contains("policy-rc.d") && !text.contains("&\n"), "{text}");
+    }
+
+    #[test]
+    fn what_comes_later_and_what_may_come_early_is_known_to_the_transaction() {
+        let unit = |action, name: &str| Change::new(ResourceId::new("unit", name), action, "", Vec::new());
+        let early = Change {
+            early: Some(Script::from_text("fetch uv")),
+            ..Change::new(ResourceId::new("command", "install uv"), Action::Run, "", Vec::new())
+        };
+        let mut changes = wanted("postgresql", true).diff(&Facts::default()).unwrap();
+        changes.extend([
+            unit(Action::Start, "postgresql.service"),
+            unit(Action::Restart, "nginx.service"),
+            early,
+        ]);
+        let merged = merge(changes, &[]);
+        let Step::Run(script) = &merged[0].steps[0] else { panic!("not a script") };
+        let text = script.text();
+        assert!(text.contains("later=postgresql\n") && text.contains("/usr/sbin/policy-rc.d"), "{text}");
+        assert!(text.contains("(\nfetch uv\n) </dev/null >/dev/null 2>&1 &\n"), "{text}");
     }
 }

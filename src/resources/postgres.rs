@@ -78,6 +78,8 @@ impl Resource for Database {
 
     fn diff(&self, facts: &Facts) -> Result<Vec<Change>, DiffError> {
         let (name, owner) = (identifier(&self.name), identifier(&self.owner));
+        // Of several sites on a server, none may look into another's.
+        let close = format!("revoke connect, temporary on database {name} from public;");
         Ok(match (self.present, facts.postgres_databases.get(&self.name)) {
             (false, None) => Vec::new(),
             (false, Some(_)) => {
@@ -91,13 +93,17 @@ impl Resource for Database {
                     .then(&create)
                     .line("else")
                     .then(&sql(&format!("alter database {name} owner to {owner};")))
-                    .line("fi");
+                    .line("fi")
+                    .then(&sql(&close));
                 vec![Change::run(self.id(), Action::Create, "missing", script)]
             }
-            (true, Some(fact)) if *fact == self.owner => Vec::new(),
+            (true, Some(fact)) if fact.owner == self.owner && !fact.open => Vec::new(),
             (true, Some(fact)) => {
-                let why = format!("owner is {fact}, should be {}", self.owner);
-                let script = sql(&format!("alter database {name} owner to {owner};"));
+                let why = match fact.owner == self.owner {
+                    true => "every role may connect to it".to_owned(),
+                    false => format!("owner is {}, should be {}", fact.owner, self.owner),
+                };
+                let script = sql(&format!("alter database {name} owner to {owner};\n{close}"));
                 vec![Change::run(self.id(), Action::Update, why, script)]
             }
         })
@@ -134,7 +140,8 @@ mod tests {
 
     fn facts(owner: &str) -> Facts {
         let mut facts = Facts::default();
-        facts.postgres_databases.insert("my-shop".into(), owner.into());
+        let database = crate::facts::postgres::Database { owner: owner.into(), open: false };
+        facts.postgres_databases.insert("my-shop".into(), database);
         facts
     }
 
@@ -156,6 +163,10 @@ mod tests {
             alter database "my-shop" owner to "my-shop";
             SHIP_SQL
             fi
+            cd /
+            runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d postgres <<'SHIP_SQL'
+            revoke connect, temporary on database "my-shop" from public;
+            SHIP_SQL
             ,
         )
         "#);

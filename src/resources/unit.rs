@@ -23,6 +23,10 @@ pub struct Unit {
     pub restart_on: Vec<String>,
     /// Beginnings of the paths that it reads again on reload.
     pub reload_on: Vec<String>,
+    /// The signal that has it read them, where its own way does not work in every language of a server.
+    pub reload_signal: Option<String>,
+    /// Succeeds as soon as what has just been started can be used, where systemd hears of it much later.
+    pub ready: Option<Script>,
     /// Runs before every start, restart and reload; a failure stops there and leaves the unit alone.
     pub check: Option<Script>,
 }
@@ -33,7 +37,36 @@ impl Unit {
             (Some(check), "start" | "restart" | "reload") => self.checked(check, before),
             _ => Script::new(),
         };
-        check.cmd(Cmd::new("systemctl").arg(verb).arg(&self.name))
+        let command = match (&self.reload_signal, verb) {
+            (Some(signal), "reload") => {
+                Cmd::new("systemctl").args(["kill", "--kill-who=main", "--signal", signal]).arg(&self.name)
+            }
+            _ => Cmd::new("systemctl").arg(verb).arg(&self.name),
+        };
+        match verb {
+            // The bundle brings it: systemd itself only names the commands that would tell.
+            "start" | "restart" => {
+                let name = crate::shell::quote(&self.name);
+                let start = format!("{} || sh why-not {name}", command.text());
+                match &self.ready {
+                    Some(ready) => check
+                        .line("ready() {")
+                        .then(ready)
+                        .line("}")
+                        .line(&format!("if systemctl -q is-active {name}; then"))
+                        .line(&start)
+                        .line("else")
+                        .line(&format!("systemctl --no-block start {name}; tries=0"))
+                        .line("until ready >/dev/null 2>&1 || [ $tries = 100 ]; do tries=$((tries + 1)); sleep 0.1; done")
+                        .line(&format!(
+                            "[ $tries -lt 100 ] || systemctl start {name} || sh why-not {name}"
+                        ))
+                        .line("fi"),
+                    None => check.line(&start),
+                }
+            }
+            _ => check.cmd(command),
+        }
     }
 
     /// The check with a way back: if it fails, what this plan put below the watched paths is taken away again. A
@@ -171,6 +204,8 @@ mod tests {
             running: Some(true),
             restart_on: vec!["/etc/systemd/system/nginx.service.d/".into()],
             reload_on: vec!["/etc/nginx/".into()],
+            reload_signal: None,
+            ready: None,
             check: Some(Script::from_text("nginx -t -q")),
         }
     }
@@ -222,12 +257,29 @@ mod tests {
     fn starts_enables_and_stops() {
         assert_eq!(
             check(&nginx(), &facts("inactive", "disabled"), &[]),
-            ["update: systemctl enable nginx.service", "start: nginx -t -q; systemctl start nginx.service"]
+            [
+                "update: systemctl enable nginx.service",
+                "start: nginx -t -q; systemctl start nginx.service || sh why-not nginx.service"
+            ]
         );
         let off = Unit { enabled: Some(false), running: Some(false), ..nginx() };
         assert_eq!(
             check(&off, &facts("active", "enabled"), &[]),
             ["update: systemctl disable nginx.service", "stop: systemctl stop nginx.service"]
+        );
+    }
+
+    #[test]
+    fn a_signal_may_stand_for_a_reload() {
+        let unit = Unit { reload_signal: Some("HUP".into()), ..nginx() };
+        assert_eq!(
+            unit.systemctl("reload", &[]).text(),
+            "nginx -t -q\nsystemctl kill '--kill-who=main' --signal HUP nginx.service\n"
+        );
+        assert!(
+            unit.systemctl("restart", &[])
+                .text()
+                .ends_with("systemctl restart nginx.service || sh why-not nginx.service\n")
         );
     }
 
@@ -243,7 +295,9 @@ mod tests {
                 &facts("active", "enabled"),
                 &touched("/etc/systemd/system/nginx.service.d/limits.conf")
             ),
-            ["restart: systemctl daemon-reload; nginx -t -q; systemctl restart nginx.service"]
+            [
+                "restart: systemctl daemon-reload; nginx -t -q; systemctl restart nginx.service || sh why-not nginx.service"
+            ]
         );
     }
 
@@ -283,7 +337,7 @@ mod tests {
             check(&nginx(), &Facts::default(), &touched("/etc/nginx/sites-available/a.conf")),
             [
                 "update: systemctl enable nginx.service",
-                "start: nginx -t -q; systemctl start nginx.service; nginx -t -q; systemctl reload nginx.service"
+                "start: nginx -t -q; systemctl start nginx.service || sh why-not nginx.service; nginx -t -q; systemctl reload nginx.service"
             ]
         );
     }

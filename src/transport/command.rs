@@ -2,8 +2,10 @@
 //!
 //! Pure. The remote command has a constant shape and reads the same in sh, bash, dash, zsh, fish and csh:
 //! `sh -c 'eval "$(head -c N)"'`. The script is the first N bytes on stdin (`head -c`, GNU's and uutils' alike,
-//! reads not a byte more), so whatever follows is the script's own stdin. Invariant: no part of a script, and no
-//! password, is ever in the command.
+//! reads not a byte more), so whatever follows is the script's own stdin. A long script goes packed. Invariant: no
+//! part of a script, and no password, is ever in the command.
+
+use std::io::Write as _;
 
 use bytes::Bytes;
 
@@ -48,14 +50,15 @@ pub(super) struct Framed {
 pub(super) fn framed(script: &Script, how: &Become, nonce: &str) -> Framed {
     let begin = format!("ship-begin-{nonce}");
     let body = body(&format!("printf '{begin}\\n'\n"), script);
-    let run = format!("sh -c 'eval \"$(head -c {})\"'", body.len());
+    let (read, body) = packed(body);
+    let run = format!("sh -c 'eval \"$({read})\"'");
     let (command, head) = match how {
         Become::Login => (run, String::new()),
         Become::Sudo => (format!("sudo -n {run}"), String::new()),
         // -k: a remembered login would leave the password unread, and the script would start with it.
         Become::SudoPassword(password) => (format!("sudo -k -S -p '' {run}"), password_line(password)),
     };
-    let first = Bytes::from(head + &body);
+    let first = Bytes::from([head.into_bytes(), body].concat());
     Framed { command, markers: vec![begin], pieces: vec![Piece { after: 0, bytes: first }] }
 }
 
@@ -103,6 +106,39 @@ fn password_line(password: &Secret) -> String {
 /// A shell drops NULs from `$(…)`, which would make the count wrong for good reason: they never belong there.
 fn body(prelude: &str, script: &Script) -> String {
     format!("{prelude}{}", script.text().replace('\0', ""))
+}
+
+/// Scripts shorter than this are not worth a process to unpack them.
+const WORTH_PACKING: usize = 2048;
+
+/// The command that reads a script from its stdin, and what it reads there.
+fn packed(body: String) -> (String, Vec<u8>) {
+    if body.len() >= WORTH_PACKING {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        if let Ok(bytes) = packer.write_all(body.as_bytes()).and_then(|()| packer.finish()) {
+            return (format!("head -c {} | gzip -dc", bytes.len()), bytes);
+        }
+    }
+    (format!("head -c {}", body.len()), body.into_bytes())
+}
+
+/// A script that is followed by another, once this side has read what it says and knows what comes next: what begins the
+/// other is a line with the size of its packed text. Nothing follows if the line ends.
+pub(super) fn followed(script: &Script, marker: &str) -> Script {
+    Script::from_text("(")
+        .then(script)
+        .line(") </dev/null")
+        .line(&format!("printf '\\n%s\\n' {marker}"))
+        .line("IFS= read -r ship_size || exit 0")
+        .line("eval \"$(head -c \"$ship_size\" | gzip -dc)\"")
+}
+
+/// The script that follows, as it is sent.
+pub(super) fn following(script: &Script) -> std::io::Result<Bytes> {
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    packer.write_all(body("", script).as_bytes())?;
+    let packed = packer.finish()?;
+    Ok([format!("{}\n", packed.len()).into_bytes(), packed].concat().into())
 }
 
 /// How much of what came before the start is kept as evidence.
@@ -238,7 +274,6 @@ fn denial(status: i32, said: &str) -> Option<SudoReason> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -309,7 +344,21 @@ mod tests {
         assert_eq!(served("sh", "x='\n\n'\nprintf '%s|' \"$x\" 'é'\n\n\n", b"", 3), "\n\n|é|".as_bytes());
         assert_eq!(served("sh", "printf 'a\0b'", b"", 512), b"ab");
         let long = format!("# {}\nwc -c", "x".repeat(300_000));
-        assert_eq!(String::from_utf8(served("sh", &long, &payload, 65536)).unwrap().trim(), "200000");
+        for step in [100, 65536] {
+            assert_eq!(String::from_utf8(served("sh", &long, &payload, step)).unwrap().trim(), "200000");
+        }
+    }
+
+    #[test]
+    fn a_long_script_travels_packed() {
+        let text = "echo 'the same again'\n".repeat(1000);
+        let framed = framed(&Script::from_text(&text), &Become::Sudo, "1");
+        let [piece] = framed.pieces.as_slice() else { panic!("{framed:?}") };
+        assert!(piece.bytes.len() < text.len() / 50, "{}", piece.bytes.len());
+        assert_eq!(
+            framed.command,
+            format!(r#"sudo -n sh -c 'eval "$(head -c {} | gzip -dc)"'"#, piece.bytes.len())
+        );
     }
 
     fn strip(pieces: &[&str]) -> (String, bool) {

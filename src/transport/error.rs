@@ -128,6 +128,14 @@ pub enum TransportError {
         /// Why.
         reason: SudoReason,
     },
+    /// The server gives no pseudo-terminal.
+    #[error("{host} refuses a terminal to {user}")]
+    NoTerminal {
+        /// The login name.
+        user: String,
+        /// The host.
+        host: String,
+    },
     /// The server ran something else than the script: a forced command, `nologin`.
     #[error("{user}@{host} lets ship in, but does not run its commands (status {status})")]
     NotAShell {
@@ -247,6 +255,7 @@ impl TransportError {
             | Self::BadPassphrase { .. }
             | Self::SudoDenied { .. }
             | Self::NotAShell { .. }
+            | Self::NoTerminal { .. }
             | Self::ChannelRefused { .. }
             | Self::Lost { .. }
             | Self::LocalInput { .. } => false,
@@ -282,6 +291,10 @@ impl TransportError {
                 Some(user) => vec![format!("set `server.user: {user}` in ship.yml")],
                 None => vec!["the login needs a shell and no forced command".into()],
             },
+            Self::NoTerminal { .. } => vec![
+                "`PermitTTY no` in the server's sshd_config, or `no-pty` with the key in authorized_keys, forbids it".into(),
+                "without a terminal it runs by pipes: `ship run COMMAND </dev/null | cat`".into(),
+            ],
             Self::Lost { .. } => vec!["run the same command again: it carries on where the server is".into()],
             Self::KnownHosts { .. } | Self::ChannelRefused { .. } | Self::LocalInput { .. } => Vec::new(),
         }
@@ -307,6 +320,7 @@ impl TransportError {
             | Self::KeyUnreadable { .. }
             | Self::BadPassphrase { .. }
             | Self::SudoDenied { .. }
+            | Self::NoTerminal { .. }
             | Self::ChannelRefused { .. }
             | Self::Lost { .. } => None,
         }
@@ -315,7 +329,10 @@ impl TransportError {
 
 impl From<TransportError> for Failure {
     fn from(error: TransportError) -> Self {
-        let failure = Failure::unreachable(error.to_string()).detail(error.detail().unwrap_or_default());
+        let mut failure = Failure::unreachable(error.to_string()).detail(error.detail().unwrap_or_default());
+        failure.may_pass = error.may_pass()
+            || matches!(error, TransportError::DnsFailed { .. } | TransportError::Handshake { .. })
+            || matches!(error, TransportError::Lost { .. });
         error.hints().into_iter().fold(failure, Failure::hint)
     }
 }
@@ -361,6 +378,13 @@ fn refused_hints(refusal: &AuthRefusal) -> Vec<String> {
         hints.push(
             "the agent offers more keys than the server lets ship try: name the right one with `server.key`, \
              and set `IdentitiesOnly yes` for this host in ~/.ssh/config"
+                .to_owned(),
+        );
+    }
+    if refusal.tried.is_empty() {
+        hints.push(
+            "`ssh-add FILE` gives your key to the agent, or `server: {key: FILE}` in ship.yml names it; \
+             `ssh-keygen -t ed25519` makes one"
                 .to_owned(),
         );
     }

@@ -10,6 +10,7 @@ pub mod known_hosts;
 mod line;
 pub mod ssh;
 pub mod sshconfig;
+mod talk;
 mod terminal;
 
 use std::future::Future;
@@ -23,6 +24,7 @@ use tokio::sync::mpsc;
 pub use error::{AuthRefusal, ChangedHostKey, SudoReason, TransportError};
 pub use known_hosts::HostKey;
 pub use ssh::Session;
+pub use talk::Talk;
 
 use crate::shell::{Script, Secret};
 

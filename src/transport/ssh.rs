@@ -39,6 +39,9 @@ const MAX_SESSIONS: usize = 10;
 const ATTEMPTS: u32 = 3;
 /// How long nothing must have come after the exit status before the server is asked whether that was all.
 const QUIET: Duration = Duration::from_millis(200);
+/// How often a server that has no room for a channel is asked again, though ship has none open: one that has just ended
+/// may still count.
+const AGAIN: u32 = 10;
 /// How much of a stream is read at once.
 const CHUNK: usize = 64 * 1024;
 
@@ -54,6 +57,8 @@ pub struct Session {
     life: Arc<Life>,
     /// What carries the connection, if it isn't TCP.
     carrier: Carrier,
+    /// How it was reached.
+    endpoint: Endpoint,
 }
 
 impl Session {
@@ -87,7 +92,15 @@ impl Session {
             ending,
             life,
             carrier,
+            endpoint: endpoint.clone(),
         })
+    }
+
+    /// Connects and logs in once more, in the same way. A password for sudo that was typed is not asked for again.
+    pub async fn again(&self) -> Result<Self, TransportError> {
+        let fresh = Self::connect(&self.endpoint, Arc::clone(&self.prompt)).await?;
+        fresh.sudo.lock().await.clone_from(&*self.sudo.lock().await);
+        Ok(fresh)
     }
 
     /// Runs `script` as root and collects what it says.
@@ -133,7 +146,7 @@ impl Session {
         as_root: bool,
         pty: Option<super::TermSize>,
     ) -> Result<i32, TransportError> {
-        let local = |source| TransportError::LocalInput { host: self.host.clone(), source };
+        let local = |source| self.local_input(source);
         let mut keys = terminal::Keys::open().map_err(local)?;
         let pty = match pty {
             None => None,
@@ -265,6 +278,11 @@ impl Session {
         Err(self.denied(SudoReason::WrongPassword))
     }
 
+    /// What was to be sent can't be read here.
+    pub(super) fn local_input(&self, source: io::Error) -> TransportError {
+        TransportError::LocalInput { host: self.host.clone(), source }
+    }
+
     fn denied(&self, reason: SudoReason) -> TransportError {
         TransportError::SudoDenied { user: self.user.clone(), host: self.host.clone(), reason }
     }
@@ -282,12 +300,14 @@ impl Session {
     /// Opens a channel, waiting for one of the others to end if the server has no room.
     async fn open(&self) -> Result<(Channel<Msg>, OwnedSemaphorePermit), TransportError> {
         let Ok(slot) = self.slots.clone().acquire_owned().await else { return Err(self.lost().await) };
+        let mut refused = 0;
         loop {
             match self.handle.channel_open_session().await {
                 Ok(channel) => return Ok((channel, slot)),
                 Err(russh::Error::ChannelOpenFailure(reason)) => {
                     let others = MAX_SESSIONS - 1 - self.slots.available_permits().min(MAX_SESSIONS - 1);
-                    if others == 0 {
+                    refused += 1;
+                    if others == 0 && refused > AGAIN {
                         let (host, reason) = (self.host.clone(), format!("{reason:?}"));
                         return Err(TransportError::ChannelRefused { host, reason });
                     }
@@ -305,9 +325,10 @@ impl Session {
         let (channel, _slot) = self.open().await?;
         let (mut reader, writer) = channel.split();
         let mut resized = None;
+        let mut terminal_asked = pty.is_some();
         if let Some(pty) = pty {
             let (columns, rows) = (u32::from(pty.size.columns), u32::from(pty.size.rows));
-            if writer.request_pty(false, &pty.term, columns, rows, 0, 0, &RAW).await.is_err() {
+            if writer.request_pty(true, &pty.term, columns, rows, 0, 0, &RAW).await.is_err() {
                 return Err(self.lost().await);
             }
             resized = pty.resized.as_mut();
@@ -331,7 +352,7 @@ impl Session {
                     if let Err(source) = fed {
                         let _ = writer.signal(Sig::TERM).await;
                         let _ = writer.close().await;
-                        return Err(TransportError::LocalInput { host: self.host.clone(), source });
+                        return Err(self.local_input(source));
                     }
                     continue;
                 }
@@ -368,6 +389,18 @@ impl Session {
                     continue;
                 }
                 Some(ChannelMsg::Close) => break,
+                // The answers come in the order of the questions: first the one about the terminal.
+                Some(ChannelMsg::Success) => {
+                    terminal_asked = false;
+                    continue;
+                }
+                Some(ChannelMsg::Failure) if terminal_asked => {
+                    let _ = writer.close().await;
+                    return Err(TransportError::NoTerminal {
+                        user: self.user.clone(),
+                        host: self.host.clone(),
+                    });
+                }
                 Some(ChannelMsg::Failure) => {
                     let (host, reason) =
                         (self.host.clone(), "the server refuses to execute commands".to_owned());
@@ -540,7 +573,7 @@ fn signal_number(signal: &Sig) -> i32 {
 }
 
 /// A word that no banner contains by chance. Not secret.
-fn nonce() -> String {
+pub(super) fn nonce() -> String {
     use std::hash::{BuildHasher, Hasher};
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let mut hasher = std::hash::RandomState::new().build_hasher();

@@ -1,8 +1,10 @@
 //! The local terminal: raw mode, its size, and its keys as a stream. Knows nothing of SSH.
 
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
 use std::pin::Pin;
+use std::process::{Child, Command, Stdio};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
@@ -14,9 +16,10 @@ use tokio::sync::mpsc;
 
 use super::{Flow, Stream, TermSize};
 
-/// Raw mode on stdin for as long as the value lives, through panics too.
+/// Raw mode on stdin for as long as the value lives, through panics too, and through `kill -9`.
 pub(super) struct RawMode {
     saved: Termios,
+    guardian: Option<Guardian>,
 }
 
 impl RawMode {
@@ -24,10 +27,15 @@ impl RawMode {
     pub(super) fn enter() -> io::Result<Option<Self>> {
         let stdin = io::stdin();
         let Ok(saved) = tcgetattr(&stdin) else { return Ok(None) };
+        // Without one, all is as good but for what nobody can catch.
+        let mut guardian = Guardian::start().ok();
         let mut raw = saved.clone();
         raw.make_raw();
         tcsetattr(&stdin, OptionalActions::Drain, &raw)?;
-        Ok(Some(Self { saved }))
+        if let Some(guardian) = &mut guardian {
+            guardian.tell();
+        }
+        Ok(Some(Self { saved, guardian }))
     }
 }
 
@@ -35,6 +43,56 @@ impl Drop for RawMode {
     fn drop(&mut self) {
         // A terminal that has gone away needs no restoring.
         let _ = tcsetattr(io::stdin(), OptionalActions::Drain, &self.saved);
+        if let Some(guardian) = &mut self.guardian {
+            guardian.dismiss();
+        }
+    }
+}
+
+/// A shell that waits for this program's end, and puts the terminal right if nobody else has.
+///
+/// It is in a process group of its own: a shell kills those of a whole job.
+struct Guardian {
+    shell: Child,
+}
+
+/// Its stdin ends when this program does, its stdout is the terminal. What the user's shell has set right by then stays.
+const GUARDIAN: &str = r#"trap '' INT QUIT HUP TERM TSTP TTIN TTOU
+exec 3<&1
+saved=$(stty -g <&3) || exit 1
+echo ready >&2
+read -r word || { stty "$saved" <&3; exit; }
+raw=$(stty -g <&3)
+read -r word && exit
+[ "$(stty -g <&3)" = "$raw" ] || exit
+stty "$saved" <&3
+printf '\r\n\033[0m\033[?25h\033[?1000;1002;1006;2004l'"#;
+
+impl Guardian {
+    /// Returns when it knows how the terminal is now.
+    fn start() -> io::Result<Self> {
+        let terminal = rustix::io::dup(io::stdin())?;
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", GUARDIAN]).stdin(Stdio::piped()).stdout(terminal).stderr(Stdio::piped());
+        let mut shell = command.process_group(0).spawn()?;
+        let ready = shell.stderr.take().map(|mut said| said.read_exact(&mut [0; 6]));
+        if !matches!(ready, Some(Ok(()))) {
+            let _ = shell.wait();
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        Ok(Self { shell })
+    }
+
+    /// Says that a line was passed.
+    fn tell(&mut self) {
+        if let Some(stdin) = &mut self.shell.stdin {
+            let _ = stdin.write_all(b"\n");
+        }
+    }
+
+    fn dismiss(&mut self) {
+        self.tell();
+        let _ = self.shell.wait();
     }
 }
 

@@ -29,8 +29,8 @@ def excerpt(body):
 class Walk:
     """The health path and what it redirects to."""
 
-    def __init__(self, host, hosts):
-        self.url = "http://" + host + SHIP["path"]
+    def __init__(self, host, hosts, scheme="http"):
+        self.url = scheme + "://" + host + SHIP["path"]
         self.hosts = {host.lower()} | {name.lower() for name in hosts}
         self.seen = set()
         self.cookies = {}

@@ -1,20 +1,19 @@
 # Asks the project's own Django about its migrations, applies them or takes them back, as the site and in a release's
 # folder. Arguments: `pending`, `migrate [FOLDER MIB]`, `applied`, or `reverse APP.NAME…`.
 # Stdout is for the server: a word, a tab, a value. On stderr, "ship-note: ", "ship: ", "ship-cause: " and "ship-hint: "
-# begin what the user is shown.
+# begin what the user is shown. As a module of preflight.py's program it is only asked what is pending.
 import contextlib
 import os
 import re
 import sys
 import threading
-import traceback
-
-sys.path.insert(0, os.getcwd())
-sys.dont_write_bytecode = True
 
 import django
 
-django.setup()
+if __name__ == "__main__":
+    sys.path.insert(0, os.getcwd())
+    sys.dont_write_bytecode = True
+    django.setup()
 
 from django.core.management import call_command, get_commands
 from django.db import connection, connections
@@ -70,6 +69,9 @@ def forward_plan(executor):
 
 
 def pending():
+    if connection.vendor == "unknown":
+        # The settings name no database.
+        return []
     executor = MigrationExecutor(connection)
     loader = executor.loader
     for key in sorted(loader.disk_migrations):
@@ -88,17 +90,19 @@ def pending():
         # Only the project knows what its own command does.
         note("the project has a `migrate` command of its own, which runs at every release")
         answer("pending", "the.project's-own-command")
+    names = [label(migration) for migration in plan]
     if not plan:
-        return
+        return names
     if not connection.introspection.table_names():
         answer("empty")
         note("the database is empty: %d migrations make its tables" % len(plan))
-        return
+        return names
     try:
         describe(executor, plan)
     except Exception as error:
         # Whatever a project's operations do when they are only looked at, the migration itself decides.
         warn("what the migrations do can't be told: %s: %s" % (type(error).__name__, error))
+    return names
 
 
 def describe(executor, plan):
@@ -142,7 +146,7 @@ def show_sql(executor, migration):
 
 
 class Rows:
-    """PostgreSQL's own estimate of how large tables are."""
+    """The database's own estimate of how large tables are."""
 
     def __init__(self):
         self.counts = {}
@@ -151,6 +155,12 @@ class Rows:
                 cursor.execute(
                     "select relname, reltuples::bigint from pg_class where relkind in ('r', 'p') "
                     "and pg_table_is_visible(oid)"
+                )
+                self.counts = dict(cursor.fetchall())
+        elif connection.vendor == "mysql":
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "select table_name, coalesce(table_rows, 0) from information_schema.tables where table_schema = database()"
                 )
                 self.counts = dict(cursor.fetchall())
 
@@ -199,8 +209,25 @@ def risks(operation, app, state, rows):
         yield "%s has about %s rows: %s" % (table, count(rows.of(table)), lock)
 
 
+def locks_of_mysql(operation, model):
+    """What InnoDB does to a big table while nobody can write it. Columns and indexes that are new don't stop writers."""
+    if isinstance(operation, ops.AddField):
+        field = operation.field
+        if field.remote_field is not None and getattr(field, "db_constraint", False):
+            return "a foreign key makes a copy of it, and nobody writes it meanwhile"
+    elif isinstance(operation, ops.AlterField):
+        old, new = model.fields.get(operation.name), operation.field
+        if old is not None and (kind_of(old) != kind_of(new) or (old.null and not new.null)):
+            return "it may be copied, and nobody writes it meanwhile"
+    elif isinstance(operation, ops.AddConstraint) and type(operation.constraint).__name__ == "CheckConstraint":
+        return "it is copied to check every row, and nobody writes it meanwhile"
+    return None
+
+
 def locks(operation, model):
-    """What PostgreSQL does to a big table, if it takes time that grows with it."""
+    """What the database does to a big table, if it takes time that grows with it."""
+    if connection.vendor == "mysql":
+        return locks_of_mysql(operation, model)
     name = type(operation).__name__
     if isinstance(operation, ops.AddField):
         field = operation.field
@@ -302,7 +329,18 @@ class Space:
             if self.low:
                 # Again and again: between two statements there is nothing to stop.
                 with contextlib.suppress(Exception):
-                    (database.connection.interrupt if database.vendor == "sqlite" else database.connection.cancel)()
+                    self.stop(database)
+
+    @staticmethod
+    def stop(database):
+        if database.vendor == "sqlite":
+            database.connection.interrupt()
+        elif database.vendor == "mysql":
+            # Only another connection can: in this thread, `connection` is one.
+            with connection.cursor() as cursor:
+                cursor.execute("kill query %d" % database.connection.thread_id())
+        else:
+            database.connection.cancel()
 
     def cause(self):
         return "the disk is full: of %d MiB that the database must keep for its log, %d were left in %s" % (
@@ -317,7 +355,8 @@ def migrate(folder=None, reserve_mb="0"):
         with contextlib.redirect_stdout(sys.stderr), space:
             call_command("migrate", interactive=False, verbosity=1, stdout=sys.stderr)
     except (Exception, SystemExit) as error:
-        traceback.print_exc()
+        # What Django said last ends without a line break.
+        print("\n" + "\n".join(shown(error, os.getcwd() + os.sep)), file=sys.stderr, flush=True)
         failed = error
     if failed is not None:
         # In a broken transaction nothing more can be asked.
@@ -381,7 +420,7 @@ def reverse(names):
             emit_pre_migrate_signal(0, False, "default", stdout=sys.stderr, apps=before.apps, plan=plan)
             executor.migrate(None, plan=plan)
     except (Exception, SystemExit) as error:
-        traceback.print_exc()
+        print("\n".join(shown(error, os.getcwd() + os.sep)), file=sys.stderr, flush=True)
         connection.close()
         say("cause", "%s%s" % (label(current[0]) + ": " if current else "", last_words(error)))
         if current:
@@ -395,10 +434,11 @@ def reverse(names):
         note("reversed %s" % label(migration))
 
 
-mode, names = sys.argv[1], sys.argv[2:]
-{
-    "pending": pending,
-    "migrate": lambda: migrate(*names),
-    "applied": applied,
-    "reverse": lambda: reverse(set(names)),
-}[mode]()
+if __name__ == "__main__":
+    mode, names = sys.argv[1], sys.argv[2:]
+    {
+        "pending": pending,
+        "migrate": lambda: migrate(*names),
+        "applied": applied,
+        "reverse": lambda: reverse(set(names)),
+    }[mode]()

@@ -1,6 +1,8 @@
-# Asks a release, in the unit's own environment, whether it can serve: before anything of it runs for visitors.
+# Asks a release, in the unit's own environment, what it needs and whether it can serve: before anything of it runs for visitors.
 #
-# Loads the WSGI callable as gunicorn does, runs `check --deploy`, and asks for the health path as nginx would.
+# Loads the WSGI or ASGI callable as the server does, tells the settings and the pending migrations, runs `check --deploy`, and
+# asks for the health path as nginx would: all in one process, since most of its time is Django's start.
+# `SHIP_PREFLIGHT` has the stage: `settings` ends when they are told.
 # What later steps of the same release may cure (a column that its migration adds, a static file that is yet to
 # be collected) is no failure the first time, and final the second.
 import io
@@ -8,23 +10,35 @@ import json
 import os
 import threading
 import traceback
+import types
 from urllib.parse import unquote_to_bytes
 
 STAGE = os.environ.pop("SHIP_PREFLIGHT", "first").split(",")
 sys.path[:1] = [os.getcwd()]
 sys.dont_write_bytecode = True
+RELEASE = os.path.realpath(SHIP["folder"] + SHIP["release"])
+# Ends of this process; see release::ANSWER_DIFFERS and release::NEEDS_INPUT.
+ANSWER_DIFFERS, NEEDS_INPUT = 64, 65
 result = {"host": None, "status": None, "pending": [], "again": None}
 
 
-def stop(cause, *evidence):
+def part(name):
+    """A part of this program that is a file of its own."""
+    module = types.ModuleType("ship_" + name)
+    exec(compile(PARTS[name], "<ship %s>" % name, "exec"), module.__dict__)
+    return module
+
+
+def stop(cause, *evidence, code=1):
     # What the project's own log said of it stands before.
     print("ship-evidence")
     fail(cause, *evidence)
-    end(1)
+    end(code)
 
 
 def end(code):
     print("ship-result: " + json.dumps(result, sort_keys=True))
+    print("ship-end: %d" % code)
     sys.stdout.flush()
     sys.stderr.flush()
     # Threads that the project started must not keep it here.
@@ -50,7 +64,7 @@ class Limit:
             return
         frame = sys._current_frames().get(self.thread)
         stack = traceback.format_stack(frame) if frame else []
-        stack = [entry for entry in stack if '"<stdin>"' not in entry]
+        stack = [entry for entry in stack if '"<stdin>"' not in entry and '"<ship ' not in entry]
         stop(
             "%s took longer than %s s (`%s`)" % (self.what, self.seconds, self.setting),
             "It is here, the innermost call last:",
@@ -94,34 +108,51 @@ def refuse(what, error, *evidence):
     if cure:
         result["again"] = "%s: %s" % (cure, told(error))
         end(0)
-    stop((what + ": " if what else "") + told(error), *evidence, *shown(error))
+    stop((what + ": " if what else "") + told(error), *evidence, *shown(error, SHIP["folder"]), *remedy(error))
 
 
-def shown(error):
-    """The traceback without the stairs of import and of the middleware: the project's frames, and the last two."""
-    causes = [error]
-    while causes[-1] is not None:
-        last = causes[-1]
-        causes.append(last.__cause__ or (None if last.__suppress_context__ else last.__context__))
-    lines = []
-    for one in reversed(causes[:-1][:4]):
-        frames = [frame for frame in traceback.extract_tb(one.__traceback__) if not frame.filename.startswith("<")]
-        keep = [i >= len(frames) - 2 or frame.filename.startswith(SHIP["folder"]) for i, frame in enumerate(frames)]
-        lines.append("Traceback (most recent call last):")
-        for i, frame in enumerate(frames):
-            if keep[i]:
-                lines.append("".join(traceback.format_list([frame])).rstrip())
-            elif i == 0 or keep[i - 1]:
-                lines.append("  ...")
-        lines.append("".join(traceback.format_exception_only(type(one), one)).rstrip())
-    return lines
+def unmigrated():
+    """The project's own apps whose models have changes that no migration makes."""
+    try:
+        from django.apps import apps
+        from django.db.migrations.autodetector import MigrationAutodetector
+        from django.db.migrations.loader import MigrationLoader
+        from django.db.migrations.state import ProjectState
+
+        loader = MigrationLoader(None)
+        detector = MigrationAutodetector(loader.project_state(), ProjectState.from_apps(apps))
+        changed = detector.changes(graph=loader.graph)
+        # What packages lack is not the project's to write.
+        own = [config.label for config in apps.get_app_configs() if config.path.startswith(SHIP["folder"])]
+        return sorted(label for label in own if label in changed)
+    except Exception:
+        # What is wrong with the migrations themselves, the next step says.
+        return []
+
+
+def lacking(labels):
+    return "the models of %s have changes that no migration makes: `python manage.py makemigrations` writes it" % ", ".join(labels)
+
+
+def remedy(error):
+    """What to do about a table or a column that isn't there."""
+    try:
+        from django.db import Error as DatabaseError
+    except ImportError:
+        return []
+    labels = unmigrated() if any(isinstance(one, DatabaseError) for one in chain(error)) else []
+    return ["ship-hint: " + lacking(labels)] if labels else []
 
 
 def pending():
-    from django.db import DEFAULT_DB_ALIAS, connections
+    """The migrations that the database lacks; told with all that is known of them where they will be applied."""
+    if SHIP["look"] and "final" not in STAGE:
+        migrations = part("migrations")
+        migrations.answer = lambda *words: print("ship-told: " + "\t".join(words))
+        return migrations.pending()
+    from django.db import connection
     from django.db.migrations.executor import MigrationExecutor
 
-    connection = connections[DEFAULT_DB_ALIAS]
     if connection.vendor == "unknown":
         return []
     executor = MigrationExecutor(connection)
@@ -129,20 +160,68 @@ def pending():
     return ["%s.%s" % (migration.app_label, migration.name) for migration, _ in plan]
 
 
+def plain_import(name):
+    import importlib
+
+    module, _, callable_name = name.partition(":")
+    found = importlib.import_module(module)
+    for part in (callable_name or "application").split("."):
+        found = getattr(found, part)
+    return found
+
+
 def load():
     try:
         # As gunicorn does it, and with its words for what is not there.
-        from gunicorn.util import import_app
+        try:
+            from gunicorn.util import import_app
+        except ImportError:
+            import_app = plain_import
 
+        if os.environ.get("DJANGO_SETTINGS_MODULE") == "ship_settings":
+            from django.conf import settings
+
+            settings.DEBUG
         return import_app(SHIP["wsgi"])
     except SystemExit as error:
         stop("loading %s: it calls exit(%s)" % (SHIP["wsgi"], error.code))
     except BaseException as error:
+        stop_if_lacking(error)
         try:
             result["pending"] = pending()
+            if curable(error):
+                ask_settings()
         except BaseException:
             pass
         refuse("loading " + SHIP["wsgi"], error)
+
+
+def stop_if_lacking(error):
+    """Ends with what the user must give, if that is the reason."""
+    lacks = part("ask").lacks(error, RELEASE)
+    if lacks:
+        stop(lacks[0], "ship-hint: " + lacks[1], code=NEEDS_INPUT)
+
+
+def ask_settings():
+    """Tells the settings; nothing else is of use if the plan was made for others."""
+    try:
+        answer = part("ask").settings_told(RELEASE, SHIP["domains"])
+    except SystemExit as error:
+        stop(*str(error.code).splitlines())
+    print("ship-answer: " + answer)
+    if answer != SHIP["answer"]:
+        end(ANSWER_DIFFERS)
+    if "settings" in STAGE:
+        end(0)
+    if json.loads(SHIP["answer"])["static_root"]:
+        try:
+            proof = part("static").proof(RELEASE)
+        except Exception:
+            # Whatever a project's own finders do when they are only asked: then the command itself runs.
+            proof = None
+        if proof:
+            print("ship-static: %s %s" % (proof[0], "there" if proof[1] else "missing"))
 
 
 def check():
@@ -227,6 +306,73 @@ def environ(url, cookies):
     return made
 
 
+def asgi_scope(url, cookies):
+    """The same request as ASGI has it."""
+    made = environ(url, cookies)
+    names = [name for name in made if name.startswith("HTTP_")]
+    headers = [(name[5:].replace("_", "-").lower().encode(), made[name].encode("latin-1")) for name in names]
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": urlsplit(url).scheme,
+        "path": made["PATH_INFO"].encode("latin-1").decode("utf-8", "replace"),
+        "raw_path": (urlsplit(url).path or "/").encode(),
+        "query_string": made["QUERY_STRING"].encode(),
+        "root_path": "",
+        "headers": headers,
+        "client": ("127.0.0.1", 0),
+        "server": ("127.0.0.1", SHIP["port"]),
+    }
+
+
+def ask_asgi(application, url, cookies, answer):
+    import asyncio
+
+    body, size = [], 0
+
+    async def talk():
+        nonlocal size
+        done, asked = asyncio.Event(), []
+
+        async def receive():
+            if not asked:
+                asked.append(True)
+                return {"type": "http.request", "body": b"", "more_body": False}
+            await done.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            nonlocal size
+            if message["type"] == "http.response.start":
+                decode = lambda value: value.decode("latin-1") if isinstance(value, bytes) else value
+                headers = [(decode(name), decode(value)) for name, value in message.get("headers", ())]
+                answer.update(status=message["status"], headers=headers)
+            elif message["type"] == "http.response.body":
+                body.append(message.get("body", b""))
+                size += len(body[-1])
+                if not message.get("more_body") or size > 1 << 20:
+                    answer["body"] = b"".join(body)
+                    done.set()
+
+        called = application(asgi_scope(url, cookies), receive, send)
+        running = asyncio.ensure_future(called)
+        ended = asyncio.ensure_future(done.wait())
+        await asyncio.wait([running, ended], return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        # What it does after its answer is its own affair, but an exception without an answer is the cause.
+        if not running.done():
+            await asyncio.wait([running], timeout=1)
+        if running.done():
+            if not running.cancelled() and running.exception() and "body" not in answer:
+                raise running.exception()
+        else:
+            running.cancel()
+
+    asyncio.run(talk())
+
+
 def ask(application, url, cookies):
     """Status, headers, the beginning of the body, and the exception behind an error page."""
     from django.core.signals import got_request_exception
@@ -242,6 +388,8 @@ def ask(application, url, cookies):
         # In a thread, as gunicorn serves it.
         try:
             with Limit("GET " + urlsplit(url).path, SHIP["timeout"], "django.health.timeout"):
+                if SHIP.get("asgi"):
+                    return ask_asgi(application, url, cookies, answer)
                 body, size = [], 0
                 made = application(environ(url, cookies), start_response)
                 try:
@@ -266,7 +414,8 @@ def ask(application, url, cookies):
 
 
 def request(application):
-    walk = Walk(result["host"], SHIP["domains"])
+    scheme = "https" if os.environ.get("SHIP_HTTPS") == "on" else "http"
+    walk = Walk(result["host"], SHIP["domains"], scheme)
     while True:
         url = walk.url
         what = "GET %s as %s" % (urlsplit(url).path, urlsplit(url).hostname)
@@ -304,14 +453,30 @@ with Limit("loading " + SHIP["wsgi"], SHIP["boot_timeout"], "processes.web.boot_
         try:
             django.setup()
         except BaseException as error:
+            stop_if_lacking(error)
             refuse("django.setup()", error)
+if "final" not in STAGE:
+    ask_settings()
 with Limit("looking for migrations", SHIP["boot_timeout"], "processes.web.boot_timeout"):
     try:
         result["pending"] = pending()
+    except SystemExit:
+        # It has said why.
+        end(1)
     except BaseException as error:
         refuse("looking for migrations", error)
 with Limit("check --deploy", SHIP["boot_timeout"], "processes.web.boot_timeout"):
     check()
+if SHIP.get("asgi"):
+    from django.conf import settings
+
+    for alias, database in sorted(settings.DATABASES.items()):
+        if database.get("CONN_MAX_AGE", 0) != 0:
+            print("ship-warning: CONN_MAX_AGE of DATABASES[%r] is %s; served by ASGI, every request keeps a connection of its "
+                  "own so long: set it to 0" % (alias, database["CONN_MAX_AGE"]))
 result["host"] = host()
 request(application)
+changed = unmigrated()
+if changed:
+    print("ship-warning: " + lacking(changed))
 end(0)

@@ -32,7 +32,7 @@ mod ec2;
 mod machines;
 mod proof;
 mod route53;
-mod servers;
+pub mod servers;
 mod upstream;
 
 use std::collections::BTreeMap;

@@ -18,3 +18,4 @@ pub mod aws;
 pub mod digitalocean;
 pub mod http;
 pub mod names;
+pub mod s3;

@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 
 use crate::boxes::TestBox;
 
+pub mod terminal;
+pub mod websocket;
+
 /// A copy of `examples/library` in a git repository of its own, to be deployed to one box.
 #[derive(Debug)]
 pub struct Project {
@@ -39,7 +42,7 @@ impl Project {
 
     /// The example, for the server that these words of `ship.yml` describe.
     pub fn elsewhere(server: &str) -> Self {
-        let project = Self::bare(server.to_owned());
+        let project = Self::bare(server.to_owned(), "library");
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/library/.");
         run(Command::new("cp").arg("-r").arg(example).arg(&project.dir));
         // Whoever tried the demo has a server of their own there.
@@ -51,12 +54,26 @@ impl Project {
 
     /// A git repository with nothing in it.
     pub fn empty(server: &TestBox, user: &str) -> Self {
-        Self::bare(login(server, user))
+        Self::bare(login(server, user), "library")
     }
 
-    fn bare(server: String) -> Self {
+    /// What `django-admin startproject mysite` of Django 5.2 writes, to the byte; not committed.
+    pub fn startproject(server: &TestBox) -> Self {
+        let project = Self::empty(server, "root");
+        let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/overlay/startproject/.");
+        let copied = Command::new("cp").arg("-r").arg(made).arg(&project.dir).status().unwrap();
+        assert!(copied.success());
+        project
+    }
+
+    /// The same as `empty`, in a folder of that name.
+    pub fn named(server: &TestBox, user: &str, folder: &str) -> Self {
+        Self::bare(login(server, user), folder)
+    }
+
+    fn bare(server: String, folder: &str) -> Self {
         let temp = tempfile::Builder::new().prefix("ship-story").tempdir().expect("make a folder");
-        let (dir, home) = (temp.path().join("library"), temp.path().join("home"));
+        let (dir, home) = (temp.path().join(folder), temp.path().join("home"));
         std::fs::create_dir(&dir).unwrap();
         std::fs::create_dir(&home).unwrap();
         let project = Self { dir, server, home, variables: Vec::new(), _temp: temp };
@@ -88,6 +105,13 @@ impl Project {
     /// Writes `ship.yml`: the server, then these lines.
     pub fn config(&self, lines: &str) {
         self.write("ship.yml", &format!("server: {}\n{lines}\n", self.server));
+    }
+
+    /// What `ship init` has written, with this server instead of the one that it proposes.
+    pub fn with_server(&self, written: &str) -> String {
+        let (before, after) = written.split_once("\nserver: ").expect("ship init proposes a server");
+        let after = after.split_once('\n').map_or("", |(_, after)| after);
+        format!("{before}\nserver: {}\n{after}", self.server)
     }
 
     /// Writes a file, with the folders above it.

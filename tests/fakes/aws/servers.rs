@@ -98,6 +98,13 @@ impl PythonServer {
         Self::start(python, &args, &env).unwrap_or_else(|log| panic!("moto does not start:\n{log}"))
     }
 
+    /// moto as S3, at an address of this machine that a box reaches.
+    pub fn s3(host: &str) -> Self {
+        let python = &pythons()["moto"];
+        let args = ["moto.server:main", "-H", host, "-p", "0"];
+        Self::start(python, &args, &[]).unwrap_or_else(|log| panic!("moto does not start:\n{log}"))
+    }
+
     /// ministack, which checks signatures and policies of everyone whose key isn't the number of an account.
     pub fn ministack(python: &Path) -> Self {
         // It can't be told to take any port, and a free one may be taken before it gets there.
