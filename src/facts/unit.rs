@@ -27,7 +27,7 @@ pub fn script(names: &[&str]) -> Script {
     Script::new().cmd(
         Cmd::new("systemctl")
             .arg("show")
-            .arg("--property=LoadState,ActiveState,UnitFileState,NeedDaemonReload")
+            .arg("--property=LoadState,ActiveState,UnitFileState,NeedDaemonReload,Job")
             .arg("--")
             .args(names)
             .raw("2>/dev/null"),
@@ -45,9 +45,26 @@ fn parse_block(block: &str) -> Unit {
     let active_state = text("ActiveState");
     Unit {
         loaded: text("LoadState") == "loaded",
-        active: matches!(active_state.as_str(), "active" | "activating" | "reloading"),
+        // A job of a unit that is at rest is the one that starts it: it waits for what goes before.
+        active: matches!(active_state.as_str(), "active" | "activating" | "reloading")
+            || (active_state == "inactive" && map.get("Job").is_some_and(|job| !matches!(*job, "" | "0"))),
         active_state,
         file_state: text("UnitFileState"),
         needs_reload: text("NeedDaemonReload") == "yes",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_to_be_started_is_on_its_way() {
+        let active = |block: &str| parse_block(block).active;
+        assert!(active("LoadState=loaded\nActiveState=inactive\nJob=1204\n"));
+        assert!(active("LoadState=loaded\nActiveState=activating\nJob=1204\n"));
+        assert!(!active("LoadState=loaded\nActiveState=inactive\nJob=0\n"));
+        assert!(!active("LoadState=loaded\nActiveState=inactive\n"));
+        assert!(!active("LoadState=loaded\nActiveState=failed\nJob=1204\n"));
     }
 }
