@@ -256,10 +256,17 @@ fn a_change_of_code_is_all_that_a_release_sends_and_touches() {
         project.ship(&["plan"]).exits(2).says("upload v2").says("catalog/views.py changed").says("1 file");
     assert!(!plan.stdout.contains("package") && !plan.stdout.contains("/etc/"), "{}", plan.stdout);
     let (bytes, started) = (traffic(&server), starts(&server));
+    server.exec(WATCH_LISTENER);
     let used = between(&server, || {
         project.up().says("v2 serves");
     });
     let bytes = traffic(&server) - bytes;
+    // A worker that is not the first to take a visitor would wait for the next one, and answer nobody until then.
+    assert_eq!(
+        server.exec("systemctl stop watch; cat /run/blocking"),
+        "",
+        "the socket of those that serve was blocking"
+    );
     assert_eq!(starts(&server) - started, 1, "the process that was asked is the one that serves");
     assert_eq!(used.connections, 1);
     assert!(used.channels <= 3, "{used:?}");
@@ -309,6 +316,21 @@ fn a_change_of_code_is_all_that_a_release_sends_and_touches() {
     assert!(turns <= 14, "{turns} round trips with nothing to do");
     assert_eq!(starts(&server), started);
 }
+
+/// Notes when the socket that v1 listens on is a blocking one.
+const WATCH_LISTENER: &str = r#"
+inode=$(ss -Hltne 'sport = :8000' | sed 's/.*ino:\([0-9]*\).*/\1/')
+process=$(systemctl show -p MainPID --value library@v1)
+for fd in /proc/$process/fd/*; do [ "$(readlink $fd)" != "socket:[$inode]" ] || break; done
+: >/run/blocking
+cat >/run/watch.sh <<'EOF'
+while flags=$(grep ^flags "$1"); do
+  case $flags in *[4567]???) ;; *) echo "$flags" >>/run/blocking ;; esac
+  sleep 0.02
+done
+EOF
+systemd-run -q --unit=watch sh /run/watch.sh "/proc/$process/fdinfo/${fd##*/}"
+"#;
 
 /// Settings that note every process which loads them.
 const COUNTED: &str = r#"
