@@ -49,6 +49,7 @@ while read -r step title; do
   if [ "$rc" -ne 0 ]; then break; fi
   case $title in 'start '*|'restart '*|'reload '*) settled "${title#* }" ;; esac
 done <order
+if [ -e reloading ]; then flock reloading rm reloading; fi
 # What waits for a switch that doesn't come serves nobody.
 if [ -s held ]; then systemctl stop --no-block "$(cat held)"; rm -rf "/run/ship/$app"; fi
 rm -rf steps data held before upload upload.part upload.failed

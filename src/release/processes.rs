@@ -99,18 +99,24 @@ pub fn job_units(app: &str, name: &str) -> [String; 2] {
 pub fn removed_jobs(config: &Config, app: &App) -> Vec<Change> {
     let wanted: Vec<String> = config.jobs.keys().flat_map(|name| job_units(&config.app, name)).collect();
     let gone = app.job_units.iter().filter(|unit| !wanted.contains(unit));
-    gone.map(|unit| {
-        let path = format!("/etc/systemd/system/{unit}");
-        let mut script = Script::new();
-        if unit.ends_with(".timer") {
-            script = script.cmd(Cmd::new("systemctl").arg("disable").arg("--quiet").arg("--now").arg(unit));
-        }
-        let script = script
-            .cmd(Cmd::new("rm").arg("-f").arg("--").arg(&path))
-            .cmd(Cmd::new("systemctl").arg("daemon-reload"));
-        Change::run(ResourceId::new("file", path), Action::Remove, "no job of ship.yml", script)
-    })
-    .collect()
+    // A timer that finds nothing to start has failed: it goes before its service does.
+    let (timers, services): (Vec<_>, Vec<_>) = gone.partition(|unit| unit.ends_with(".timer"));
+    timers
+        .into_iter()
+        .chain(services)
+        .map(|unit| {
+            let path = format!("/etc/systemd/system/{unit}");
+            let mut script = Script::new();
+            if unit.ends_with(".timer") {
+                script =
+                    script.cmd(Cmd::new("systemctl").arg("disable").arg("--quiet").arg("--now").arg(unit));
+            }
+            let script = script
+                .cmd(Cmd::new("rm").arg("-f").arg("--").arg(&path))
+                .cmd(Cmd::new("systemctl").arg("daemon-reload"));
+            Change::run(ResourceId::new("file", path), Action::Remove, "no job of ship.yml", script)
+        })
+        .collect()
 }
 
 impl Steps<'_> {

@@ -371,8 +371,10 @@ for unit in $others; do
   rm -f /etc/systemd/system/*.wants/"$unit"
   systemctl stop --no-block "$unit"
 done
-# Nobody has to wait for it: whatever is asked of systemd from now on comes after it.
+# The next step does not have to wait for it, only who looks at units.
+exec 7>reloading; flock 7
 systemctl daemon-reload >/dev/null 2>&1 </dev/null &
+exec 7>&-
 # There was nothing to return to.
 [ -z "$sick" ]"#,
         );

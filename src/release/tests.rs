@@ -301,6 +301,16 @@ fn units_put_back_by_the_same_plan_are_restarted() {
 }
 
 #[test]
+fn a_timer_goes_before_what_it_starts() {
+    let mut app = App::default();
+    app.job_units = ["a", "kept"].iter().flat_map(|name| processes::job_units("site", name)).collect();
+    let config = config("schedule: {kept: {command: \"true\", at: hourly}}");
+    let removed: Vec<String> =
+        processes::removed_jobs(&config, &app).into_iter().map(|change| change.id.name).collect();
+    assert_eq!(removed, ["/etc/systemd/system/site-job-a.timer", "/etc/systemd/system/site-job-a.service"]);
+}
+
+#[test]
 fn what_cannot_work_is_said_before_anything_is_done() {
     insta::assert_snapshot!(Case::new("secrets: [TOKEN]").plan(), @r"
     error: secrets are not set: TOKEN
@@ -431,8 +441,10 @@ fn the_switch_starts_the_new_before_it_stops_the_old() {
       rm -f /etc/systemd/system/*.wants/"$unit"
       systemctl stop --no-block "$unit"
     done
-    # Nobody has to wait for it: whatever is asked of systemd from now on comes after it.
+    # The next step does not have to wait for it, only who looks at units.
+    exec 7>reloading; flock 7
     systemctl daemon-reload >/dev/null 2>&1 </dev/null &
+    exec 7>&-
     # There was nothing to return to.
     [ -z "$sick" ]
     "#);

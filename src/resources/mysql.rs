@@ -42,7 +42,7 @@ impl Resource for Account {
                 let [create, alter] = ["create user if not exists", "alter user"]
                     .map(|verb| quote(&format!("{verb} {account} identified by")));
                 // printf is built into sh: nothing of this shows in a process list.
-                let script = Script::new()
+                let script = awaited()
                     .cmd(Cmd::new("exec").raw("8<").arg(&self.password_file))
                     .line("IFS= read -r password <&8")
                     .line(r#"quoted=$(printf '%s' "$password" | sed "s/\\\\/\\\\\\\\/g; s/'/''/g")"#)
@@ -91,7 +91,7 @@ impl Resource for Database {
             }
             (true, None) => {
                 let create = format!("create database if not exists {name} {CHARACTERS};\n{grant}");
-                vec![Change::run(self.id(), Action::Create, "missing", sql(&create))]
+                vec![Change::run(self.id(), Action::Create, "missing", awaited().then(&sql(&create)))]
             }
             (true, Some(users)) if users.contains(&self.owner) => Vec::new(),
             (true, Some(_)) => {
@@ -100,6 +100,15 @@ impl Resource for Database {
             }
         })
     }
+}
+
+/// Waits for a server that still starts.
+fn awaited() -> Script {
+    Script::new()
+        .line("tries=0")
+        .line(&format!(
+            "until {MARIADB} -e 'select 1' >/dev/null 2>&1 || [ $tries = 300 ]; do tries=$((tries + 1)); sleep 0.1; done"
+        ))
 }
 
 fn sql(statements: &str) -> Script {
@@ -137,6 +146,8 @@ mod tests {
         };
         let created = database(true).diff(&Facts::default()).unwrap();
         insta::assert_snapshot!(script(&created[0]), @r"
+        tries=0
+        until mariadb --batch --skip-column-names -e 'select 1' >/dev/null 2>&1 || [ $tries = 300 ]; do tries=$((tries + 1)); sleep 0.1; done
         mariadb --batch --skip-column-names <<'SHIP_SQL'
         create database if not exists `my_shop` character set utf8mb4 collate utf8mb4_unicode_ci;
         grant all privileges on `my\_shop`.* to `my-shop`@localhost;
@@ -158,6 +169,8 @@ mod tests {
         let created = account(true).diff(&facts).unwrap();
         assert_eq!(created[0].action, Action::Create);
         insta::assert_snapshot!(script(&created[0]), @r#"
+        tries=0
+        until mariadb --batch --skip-column-names -e 'select 1' >/dev/null 2>&1 || [ $tries = 300 ]; do tries=$((tries + 1)); sleep 0.1; done
         exec 8< /etc/ship/shop/pw
         IFS= read -r password <&8
         quoted=$(printf '%s' "$password" | sed "s/\\\\/\\\\\\\\/g; s/'/''/g")

@@ -259,12 +259,13 @@ impl Ran {
     }
 }
 
-/// Waits until a condition holds; panics after `seconds`.
+/// Waits until a condition holds; panics after `seconds`, and as many more as a machine needs that runs other tests beside.
 #[track_caller]
 pub fn wait_for(what: &str, seconds: u64, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(seconds);
+    const BUSY: u64 = 3;
+    let deadline = Instant::now() + Duration::from_secs(seconds * BUSY);
     while !condition() {
-        assert!(Instant::now() < deadline, "waited {seconds} s for {what}");
+        assert!(Instant::now() < deadline, "waited {} s for {what}", seconds * BUSY);
         std::thread::sleep(Duration::from_millis(50));
     }
 }
