@@ -302,8 +302,8 @@ fn units_put_back_by_the_same_plan_are_restarted() {
 
 #[test]
 fn a_timer_goes_before_what_it_starts() {
-    let mut app = App::default();
-    app.job_units = ["a", "kept"].iter().flat_map(|name| processes::job_units("site", name)).collect();
+    let job_units = ["a", "kept"].iter().flat_map(|name| processes::job_units("site", name)).collect();
+    let app = App { job_units, ..App::default() };
     let config = config("schedule: {kept: {command: \"true\", at: hourly}}");
     let removed: Vec<String> =
         processes::removed_jobs(&config, &app).into_iter().map(|change| change.id.name).collect();
