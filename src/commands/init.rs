@@ -12,9 +12,10 @@ use crate::ui::Ui;
 
 use super::{detect, folder, folder_name};
 
-/// Asks which of several sites it is about; without a terminal, that is an error that lists them.
+/// Asks which of several sites it is about; without a terminal, that is an error that lists them. A folder without any is one too.
 fn choose_root(project: &mut Project, ui: &Ui) -> Result<(), Failure> {
     if project.roots.len() < 2 {
+        project.root(None)?;
         return Ok(());
     }
     if !ui.interactive() {

@@ -187,7 +187,9 @@ fn row(app: &str, unit: &Unit, seen: &Seen) -> Option<Row> {
 fn table(rows: &[Row], now: f64) -> Table {
     let mut table = Table::new(&[
         "process", "state", "release", "procs", "memory", "cpu", "cpu time", "restarts", "since",
-    ]);
+    ])
+    .whole(&["release", "procs", "memory", "cpu", "cpu time", "restarts", "since"])
+    .spare(&["cpu time", "procs", "restarts", "cpu", "release"]);
     for row in rows {
         let tone = match row.state {
             "up" => Tone::Good,

@@ -86,7 +86,9 @@ fn row(app: &App, number: u32) -> Row {
 }
 
 fn table(rows: &[&Row]) -> Table {
-    let mut table = Table::new(&["", "state", "when", "who", "commit", "what", "migrations"]);
+    let mut table = Table::new(&["", "state", "when", "who", "commit", "what", "migrations"])
+        .whole(&["", "state", "when", "commit"])
+        .spare(&["who", "commit", "migrations"]);
     for row in rows {
         let tone = match row.state {
             State::Live => Tone::Good,

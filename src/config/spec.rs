@@ -1152,6 +1152,11 @@ impl Advice for SpecAdvice {
             ("dns", _, Some("aws" | "ec2")) => Some("did you mean `route53`?".to_owned()),
             ("tls", _, Some("on" | "true" | "yes" | "lets-encrypt")) => Some("did you mean `letsencrypt`?".to_owned()),
             ("tls", _, Some("off" | "false" | "no")) => Some("did you mean `none`?".to_owned()),
+            ("database" | "engine", _, Some("postgresql" | "pg" | "psql")) => Some("did you mean `postgres`?".to_owned()),
+            ("database" | "engine", _, Some("sqlite3")) => Some("did you mean `sqlite`?".to_owned()),
+            ("database" | "engine", _, Some("none" | "off")) => {
+                Some("a site without a database keeps to `sqlite`, which takes nothing until it is written to".to_owned())
+            }
             ("dns", _, Some("do")) => Some("did you mean `digitalocean`?".to_owned()),
             ("server", _, Some(_)) => Some("such as `server: {provider: ssh, host: 203.0.113.7}`".to_owned()),
             ("web", "processes", Some(_)) => Some(
