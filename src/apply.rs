@@ -232,6 +232,8 @@ pub enum Event {
         step: String,
         /// Its exit code.
         code: i32,
+        /// Whether it says that it found nothing to do.
+        idle: bool,
         /// When.
         at_ms: u64,
     },
@@ -310,8 +312,9 @@ fn event(line: &str) -> Event {
             ["start", step, title @ ..] => {
                 Some(Event::Start { step: (*step).into(), title: title.join(" "), at_ms })
             }
-            ["done", step, code] => {
-                Some(Event::Done { step: (*step).into(), code: code.parse().ok()?, at_ms })
+            ["done", step, code, rest @ ..] => {
+                let idle = rest.contains(&"idle");
+                Some(Event::Done { step: (*step).into(), code: code.parse().ok()?, idle, at_ms })
             }
             ["end", "busy"] => Some(Event::End(End::Busy)),
             ["end", "stale"] => Some(Event::End(End::Stale)),
@@ -431,7 +434,7 @@ mod tests {
                 Event::Begin,
                 Event::Start { step: "0001".into(), title: "install x  y".into(), at_ms: 6 },
                 Event::Output("hello".into()),
-                Event::Done { step: "0001".into(), code: 3, at_ms: 9 },
+                Event::Done { step: "0001".into(), code: 3, idle: false, at_ms: 9 },
                 Event::End(End::Code(3)),
             ]
         );

@@ -1137,7 +1137,7 @@ impl<'a> Follower<'a> {
                     }
                     self.lines.push(line);
                 }
-                Event::Done { step, code, at_ms } => {
+                Event::Done { step, code, idle, at_ms } => {
                     let (title, began) = match &self.current {
                         Some(current) => (current.title.clone(), current.at_ms),
                         None => (step, at_ms),
@@ -1145,7 +1145,10 @@ impl<'a> Follower<'a> {
                     let again = code == release::ANSWER_DIFFERS
                         && [ASKING, "preflight"].iter().any(|step| title.starts_with(step));
                     let took = Duration::from_millis(at_ms.saturating_sub(began));
-                    self.ui.step_done(&title, took, code == 0 || again);
+                    match idle {
+                        true => self.ui.step_idle(&title, took),
+                        false => self.ui.step_done(&title, took, code == 0 || again),
+                    }
                     self.answer_differs = again;
                 }
                 Event::End(end) => {

@@ -137,7 +137,7 @@ mod tests {
         table.row(Tone::Plain, row);
         let row = |width| table.lines(Some(width))[1].1.clone();
         assert_eq!(row(60), "v1    somebody  a long description  2026-11-22 04:26");
-        assert_eq!(row(45), "v1    somebody  a long desc…  2026-11-22 04:26");
+        assert_eq!(row(45), "v1    somebody  a long des…  2026-11-22 04:26");
         assert_eq!(row(40), "v1    a long descript…  2026-11-22 04:26");
         assert_eq!(row(30), "a long desc…  2026-11-22 04:26");
         assert_eq!(row(10), "a long …  2026-11-22 04:26");

@@ -425,7 +425,7 @@ pub fn trial(config: &Config, state: &State) -> Vec<Change> {
     vec![Change::run(id, Action::Run, why, try_renewal(config, acme))]
 }
 
-/// Runs certbot, which waits for another one that runs, and keeps what it prints when it fails. The step itself does
+/// Runs certbot, which waits for another one that runs and asks again where an authority wants a new nonce, and keeps what it prints when it fails. The step itself does
 /// not fail: whatever else is to be done does not depend on it.
 const CERTBOT: &str = r#"umask 022
 state=/var/lib/ship/$app
@@ -433,7 +433,7 @@ said=$(mktemp)
 certbot() {
   tries=0
   until command certbot "$@" >"$said" 2>&1; do
-    if [ "$tries" -ge 60 ] || ! grep -q 'Another instance of Certbot' "$said"; then
+    if [ "$tries" -ge 60 ] || ! grep -q -e 'Another instance of Certbot' -e 'acme:error:badNonce' "$said"; then
       cat "$said"
       { date +%s; tail -c 8000 "$said"; } >"$state/.new"; mv "$state/.new" "$state/$doing.failed"
       rm -f "$said"

@@ -43,7 +43,10 @@ while read -r step title; do
   say "start $step $title"
   rc=0
   sh -eu "steps/$step" || rc=$?
-  say "done $step $rc"
+  # A step that has found nothing to do has left word of it.
+  idle=
+  if [ -e idle ]; then rm idle; idle=' idle'; fi
+  say "done $step $rc$idle"
   # Only a step that waits for the laptop looks at `stop` itself.
   if [ "$rc" -eq 77 ] && [ -e stop ]; then stopped=1; fi
   if [ "$rc" -ne 0 ]; then break; fi

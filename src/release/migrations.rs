@@ -110,7 +110,7 @@ impl Steps<'_> {
 
     /// Most releases have nothing to migrate.
     fn if_pending(&self) -> Script {
-        self.prelude().line("[ -s \"$state/pending\" ] || exit 0")
+        self.prelude().line("[ -s \"$state/pending\" ] || { : >idle; exit 0; }")
     }
 
     fn migrate(&self) -> Change {

@@ -261,7 +261,7 @@ shares() {
             .guarded("collectstatic")
             .then(&self.as_app())
             .then(&Script::from_text(IS_COLLECTED))
-            .line("if is_collected; then exit 0; fi")
+            .line("if is_collected; then : >idle; exit 0; fi")
             .line("rm -f \"$collected\"")
             .then(command)
             .line("[ -z \"$proof\" ] || { echo \"$proof\" >\"$state/.new\" && mv \"$state/.new\" \"$collected\"; }");

@@ -3,8 +3,9 @@
 //! Left out, because it differs between two undisturbed deploys as well: the keys and passwords that a server makes for
 //! itself, times (of files, in logs, in `releases.jsonl`, in compiled Python, which records its source's), host
 //! keys and the machine's identity, its address in `ship.yml`, apt's and uv's caches, journals; whether systemd itself
-//! would answer at the socket if nobody else did; and the number of a release, which says how often somebody tried, with
-//! the stamp `empty`, which says that this try made the database's first tables.
+//! would answer at the socket if nobody else did; the empty `sources.list` that unattended upgrades leave when their time
+//! comes; and the number of a release, which says how often somebody tried, with the stamp `empty`, which says that this
+//! try made the database's first tables.
 
 use crate::boxes::TestBox;
 
@@ -14,7 +15,7 @@ digest() { xargs -0r sha256sum -- ; }
 {
 # Everything in /etc by content, what holds random keys by name only.
 cd /etc
-find . -xdev \( -path './ssh' -o -path './ssl' -o -path './alternatives' -o -path './ca-certificates' \) -prune -o -type f \
+find . -xdev \( -path './ssh' -o -path './ssl' -o -path './alternatives' -o -path './ca-certificates' -o -path ./apt/sources.list \) -prune -o -type f \
   ! -name '*-' ! -name '.pwd.lock' ! -name 'machine-id' ! -name 'shadow' ! -name 'gshadow' ! -name 'resolv.conf' ! -name 'ld.so.cache' \
   ! -name 'hosts' ! -name 'hostname' ! -path './ship/*' ! -path './systemd/system/*' -print0 | sort -z | digest
 find ship systemd/system -printf '%p %y %m %u:%g %l\n'
