@@ -5,12 +5,13 @@ mod pebble;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use self::pebble::{Authority, openssl, run};
 use crate::boxes::{Suite, TestBox};
-use crate::support::{Browser, Project, Response, wait_for};
+use crate::support::{Browser, Project, Ran, Response, wait_for};
 
 /// The domains of `ship.yml` with this authority.
 fn config(authority: &Authority, domains: &str) -> String {
@@ -207,10 +208,9 @@ fn names_come_and_go(server: &TestBox, authority: &Authority, project: &Project)
         .exits(2)
         .says("get a certificate for a.example.test, b.example.test")
         .says("it lacks b.example.test");
-    project.up().says("v1 serves https://a.example.test/");
-    let (names, after) = served(server, "b.example.test");
-    assert_eq!(names, ["a.example.test", "b.example.test"]);
-    assert_ne!(before, after);
+    let up = project.up().says("v1 serves https://a.example.test/");
+    await_names(server, "b.example.test", &["a.example.test", "b.example.test"], &up);
+    assert_ne!(before, served(server, "b.example.test").1);
     assert!(
         secure(server, &authority.file("root.pem"), "b.example.test", "/").unwrap().starts_with("HTTP/2 200")
     );
@@ -219,12 +219,21 @@ fn names_come_and_go(server: &TestBox, authority: &Authority, project: &Project)
 
     project.config(&config(authority, "b.example.test"));
     project.ship(&["plan"]).exits(2).says("it is still for a.example.test");
-    project.up().says("serves https://b.example.test/");
-    assert_eq!(served(server, "b.example.test").0, ["b.example.test"]);
+    let up = project.up().says("serves https://b.example.test/").says("✓ try a renewal of the certificate");
+    await_names(server, "b.example.test", &["b.example.test"], &up);
     project.up().says("Nothing to change");
     project.config(&config(authority, "a.example.test"));
-    project.up().says("serves https://a.example.test/");
-    assert_eq!(served(server, "a.example.test").0, ["a.example.test"]);
+    let up = project.up().says("serves https://a.example.test/");
+    await_names(server, "a.example.test", &["a.example.test"], &up);
+}
+
+/// Waits until a certificate is served: nginx takes a moment to reload, and whoever asked it to does not wait for that.
+fn await_names(server: &TestBox, name: &str, names: &[&str], up: &Ran) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while served(server, name).0 != names {
+        assert!(Instant::now() < deadline, "{:?} for {name} after {}", served(server, name).0, up.stderr);
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn visitors(server: &TestBox, authority: &Authority) -> Child {
@@ -247,7 +256,9 @@ fn the_timer_renews_under_load(server: &TestBox, authority: &Authority) {
     let (_, before) = served(server, "a.example.test");
     assert_eq!(server.exec("systemctl show -p Unit --value certbot.timer").trim(), "certbot.service");
     let visitors = visitors(server, authority);
-    server.exec("systemctl start certbot.service");
+    server.exec(
+        "systemctl start certbot.service || { tail -n 30 /var/log/letsencrypt/letsencrypt.log >&2; exit 1; }",
+    );
     wait_for("the renewed certificate", 60, || served(server, "a.example.test").1 != before);
     let (_, after) = served(server, "a.example.test");
     // Some more requests with the new one.

@@ -195,7 +195,9 @@ impl Authority {
         std::fs::write(self.file("pebble.json"), config.to_string()).unwrap();
         let names = format!("127.0.0.1:{}", self.names);
         let mut command = Command::new("pebble");
-        command.env("PEBBLE_VA_NOSLEEP", "1").args(["-config", "pebble.json", "-dnsserver", &names]);
+        // It would refuse every twentieth nonce, and certbot asks again only once.
+        command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "0");
+        command.args(["-config", "pebble.json", "-dnsserver", &names]);
         self.spawn(&mut command);
         wait_for("Pebble", 20, || TcpStream::connect(("127.0.0.1", roots)).is_ok());
         let root = run(Command::new("curl")
