@@ -134,6 +134,14 @@ impl Script {
         self
     }
 
+    /// Waits until a command succeeds, for so many tenths of a second at most; `tries` says how many went by.
+    #[must_use]
+    pub fn wait_until(self, command: &str, tenths: u32) -> Self {
+        self.line("tries=0").line(&format!(
+            "until {command} || [ $tries = {tenths} ]; do tries=$((tries + 1)); sleep 0.1; done"
+        ))
+    }
+
     /// Appends another script.
     #[must_use]
     pub fn then(mut self, other: &Script) -> Self {

@@ -273,8 +273,10 @@ impl Ui {
 
     /// A step ended that had nothing to do, which is no news, however long it took to know.
     pub fn step_idle(&self, title: &str, took: Duration) {
-        let took = if self.mode == Mode::Json { took } else { Duration::ZERO };
-        self.step_done(title, took, true);
+        match self.mode {
+            Mode::Live | Mode::Plain if !self.verbose => self.idle(),
+            _ => self.step_done(title, took, true),
+        }
     }
 
     /// A step ended. What took no time is no news, unless the user wants to see everything.

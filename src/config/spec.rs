@@ -908,15 +908,19 @@ impl<'de> Deserialize<'de> for OneOrMany {
     }
 }
 
+/// What is written as a word, or with settings.
+fn word_or_map<W: JsonSchema, M: JsonSchema>(generator: &mut SchemaGenerator, default: &str) -> Schema {
+    let (word, map) = (generator.subschema_for::<W>(), generator.subschema_for::<M>());
+    json_schema!({"anyOf": [word, map], "default": default})
+}
+
 impl JsonSchema for DnsSpec {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Dns".into()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let word = generator.subschema_for::<DnsProviderSpec>();
-        let map = generator.subschema_for::<DnsMap>();
-        json_schema!({"anyOf": [word, map], "default": "none"})
+        word_or_map::<DnsProviderSpec, DnsMap>(generator, "none")
     }
 }
 
@@ -937,9 +941,7 @@ impl JsonSchema for DatabaseSpec {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let word = generator.subschema_for::<DatabaseEngineSpec>();
-        let map = generator.subschema_for::<DatabaseMap>();
-        json_schema!({"anyOf": [word, map], "default": "postgres"})
+        word_or_map::<DatabaseEngineSpec, DatabaseMap>(generator, "postgres")
     }
 }
 

@@ -104,11 +104,7 @@ impl Resource for Database {
 
 /// Waits for a server that still starts.
 fn awaited() -> Script {
-    Script::new()
-        .line("tries=0")
-        .line(&format!(
-            "until {MARIADB} -e 'select 1' >/dev/null 2>&1 || [ $tries = 300 ]; do tries=$((tries + 1)); sleep 0.1; done"
-        ))
+    Script::new().wait_until(&format!("{MARIADB} -e 'select 1' >/dev/null 2>&1"), 300)
 }
 
 fn sql(statements: &str) -> Script {

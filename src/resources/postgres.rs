@@ -116,8 +116,8 @@ fn unless_there(catalog: &str, column: &str, name: &str) -> Script {
     let name = name.replace('\'', "''");
     let question = format!("select 'alter' from {catalog} where {column} = '{name}'");
     Script::new()
-        .line("cd /; tries=0")
-        .line("until pg_isready -q || [ $tries = 300 ]; do tries=$((tries + 1)); sleep 0.1; done")
+        .line("cd /")
+        .wait_until("pg_isready -q", 300)
         .line(&format!("verb=$(printf '%s\\n' {} | {PSQL})", crate::shell::quote(&question)))
         .line("verb=${verb:-create}")
 }
@@ -151,7 +151,8 @@ mod tests {
     fn a_database_is_created_changed_kept_and_removed() {
         insta::assert_debug_snapshot!(database(true).diff(&Facts::default()).unwrap()[0].steps[0], @r#"
         Run(
-            cd /; tries=0
+            cd /
+            tries=0
             until pg_isready -q || [ $tries = 300 ]; do tries=$((tries + 1)); sleep 0.1; done
             verb=$(printf '%s\n' "select 'alter' from pg_database where datname = 'my-shop'" | runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d postgres)
             verb=${verb:-create}
@@ -191,7 +192,8 @@ mod tests {
         exec 8< /etc/ship/shop/pw
         IFS= read -r password <&8
         quoted=$(printf '%s' "$password" | sed "s/'/''/g")
-        cd /; tries=0
+        cd /
+        tries=0
         until pg_isready -q || [ $tries = 300 ]; do tries=$((tries + 1)); sleep 0.1; done
         verb=$(printf '%s\n' "select 'alter' from pg_roles where rolname = 'shop'" | runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d postgres)
         verb=${verb:-create}

@@ -56,11 +56,9 @@ impl Unit {
                         .line(&format!("if systemctl -q is-active {name}; then"))
                         .line(&start)
                         .line("else")
-                        .line(&format!("systemctl --no-block start {name}; tries=0"))
-                        .line("until ready >/dev/null 2>&1 || [ $tries = 100 ]; do tries=$((tries + 1)); sleep 0.1; done")
-                        .line(&format!(
-                            "[ $tries -lt 100 ] || systemctl start {name} || sh why-not {name}"
-                        ))
+                        .line(&format!("systemctl --no-block start {name}"))
+                        .wait_until("ready >/dev/null 2>&1", 100)
+                        .line(&format!("[ $tries -lt 100 ] || systemctl start {name} || sh why-not {name}"))
                         .line("fi"),
                     None => check.line(&start),
                 }
