@@ -74,6 +74,10 @@ pub(super) fn identifier(app: &str) -> String {
 const TELL_SIGNALS: &str = "trap : INT QUIT; \"$@\"; exit $?";
 
 /// systemd sets up the same environment as for the site itself. Exit code 128 + n stands for signal n.
+///
+/// The command gets this very terminal: `--pty` makes another between, and what a short command says there is lost when
+/// the unit's end is noticed first; it also writes titles. Type `exec` would tell a short command that fails from one that
+/// succeeds, but not always with its own exit code (systemd before 254).
 fn script(config: &Config, words: &[String], way: Way) -> Script {
     let root = config.django.suffix();
     let first: &[&str] = match words {
@@ -86,7 +90,10 @@ fn script(config: &Config, words: &[String], way: Way) -> Script {
     let all = all.chain(words.iter().map(String::as_str)).map(|word| word.replace('$', "$$"));
     let command = Cmd::new("--").args(all);
     let how = match way {
-        Way::Terminal => "--wait --pty",
+        Way::Terminal => concat!(
+            "--wait --property=TTYPath=\"$(tty)\" --property=StandardInput=tty-force ",
+            "--property=StandardOutput=inherit --property=StandardError=inherit"
+        ),
         Way::Pipes => "--wait --pipe",
         Way::Detached => "--property=SyslogIdentifier=\"$identifier\"",
     };
@@ -96,15 +103,13 @@ fn script(config: &Config, words: &[String], way: Way) -> Script {
         .set("identifier", identifier(&config.app))
         .line("release=$(readlink \"/srv/$app/current\") || { echo \"$app has no release yet: ship up\" >&2; exit 1; }")
         .line("n=${release##*/}")
-        // To a terminal that it believes able, newer ones write a title, and clear what is below the cursor.
-        .line("term=${TERM:-dumb}; export TERM=dumb")
         .line("unit=$identifier-$(head -c 8 /proc/sys/kernel/random/uuid)")
         .line(&format!(
-            "{}systemd-run --quiet --collect --unit=\"$unit\" {how} --description=\"$app $n: a command of ship run\" --service-type=exec \\\n  \
+            "{}systemd-run --quiet --collect --unit=\"$unit\" {how} --description=\"$app $n: a command of ship run\" \\\n  \
              --property=User=\"$app\" --property=Group=\"$app\" --property=UMask=0022 \\\n  \
              --property=WorkingDirectory=\"/srv/$app/releases/$n$root\" --property=EnvironmentFile=\"/etc/ship/$app/$n.env\" \\\n  \
              --setenv=PATH=\"/srv/$app/venvs/$n/bin:/usr/local/bin:/usr/bin:/bin\" --setenv=VIRTUAL_ENV=\"/srv/$app/venvs/$n\" \\\n  \
-             --setenv=SHIP_RELEASE=\"$n\" --setenv=TERM=\"$term\" --setenv=HOME=\"/srv/$app/shared\" {}",
+             --setenv=SHIP_RELEASE=\"$n\" --setenv=TERM=\"${{TERM:-dumb}}\" --setenv=HOME=\"/srv/$app/shared\" {}",
             if way == Way::Detached { "" } else { "exec " },
             command.text()
         ));

@@ -20,6 +20,7 @@ fn a_terminal_is_passed_on_and_left_as_it_was() {
     let (server, project) = deployed();
     a_superuser_is_made(&project);
     keys_and_sizes_arrive(&project);
+    nothing_of_a_short_command_is_lost(&project);
     a_shell_of_django(&project);
     a_killed_ship_leaves_a_sane_terminal(&project, &server);
     logs_end_with_ctrl_c(&project, &server);
@@ -37,8 +38,21 @@ fn a_newer_systemd_adds_nothing_of_its_own() {
     assert_eq!(terminal.ends(), 6);
     assert!(!terminal.screen().contains("\u{1b}]"), "a title: {:?}", terminal.screen());
     assert!(!terminal.screen().contains("\u{1b}[J"), "what was below is gone: {:?}", terminal.screen());
+    nothing_of_a_short_command_is_lost(&project);
     project.ship(&["run", "kill -9 $$"]).exits(137);
     project.ship(&["restart"]).exits(0).says("restarted web of v1");
+}
+
+/// Many at once, so that the server is busy when they end.
+fn nothing_of_a_short_command_is_lost(project: &Project) {
+    for round in 0..6 {
+        let command = project.command(&["run", &format!("echo said in {round}; exit 6")]);
+        let mut all: Vec<Terminal> = (0..6).map(|_| Terminal::start(&command)).collect();
+        for terminal in &mut all {
+            assert_eq!(terminal.ends(), 6, "{}", terminal.screen());
+            terminal.shows(&format!("said in {round}\r\n"));
+        }
+    }
 }
 
 fn a_superuser_is_made(project: &Project) {
