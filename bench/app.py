@@ -109,9 +109,9 @@ if os.environ.get("WHITENOISE"):
     "shelf/urls.py": '''from django.contrib import admin
 from django.urls import path
 
-from notes.views import index
+from notes.views import index, waits
 
-urlpatterns = [path("", index), path("admin/", admin.site.urls)]
+urlpatterns = [path("", index), path("waits/", waits), path("admin/", admin.site.urls)]
 ''',
     "shelf/wsgi.py": '''import os
 
@@ -178,11 +178,13 @@ class Migration(migrations.Migration):
     dependencies = [("notes", "0001_initial")]
     operations = [migrations.RunPython(write, migrations.RunPython.noop)]
 ''',
-    "notes/views.py": '''from importlib.metadata import version
+    "notes/views.py": '''import time
+from importlib.metadata import version
 from pathlib import Path
 
 import PIL.Image
 from django.db import connection
+from django.http import HttpResponse
 from django.shortcuts import render
 
 from shelf.version import VERSION
@@ -202,6 +204,12 @@ def index(request):
         "notes": list(Note.objects.all()),
     }
     return render(request, "notes/index.html", context)
+
+
+def waits(request):
+    """As long as somebody else's API may take."""
+    time.sleep(0.05)
+    return HttpResponse("waited")
 ''',
     "notes/templates/notes/index.html": """{% load static %}<!doctype html>
 <html lang="en">

@@ -196,6 +196,25 @@ def site(results: Results) -> str:
     return table(["setup", "what", "requests a second", "99 % ms", "failed", "MB"], rows, left=2)
 
 
+def workers(results: Results) -> str:
+    """Rows: a size, a class of workers and its threads. Columns: how many of them."""
+    found = [run for run in results.runs if run["case"] == "workers"]
+    setups = {}
+    for run in found:
+        setup = (*run["size"], run["kind"], run["threads"])
+        setups.setdefault(setup, {}).setdefault(run["workers"], {})[run["what"]] = run
+    rows = []
+    for (memory_mb, cores, kind, threads), counts in setups.items():
+        for count, runs in counts.items():
+            name = kind if threads == 1 else f"{kind}, {threads} threads"
+            cells = [f"{run[key]:,.0f}" for run in (runs["page"], runs["waits"]) for key in ("rate", "p99_ms")]
+            failed = sum(run["failed"] for run in runs.values())
+            memory = max(run["memory_mb"] for run in runs.values())
+            rows.append([f"{memory_mb // 1024} GB, {cores}", name, str(count), *cells, str(failed), f"{memory:.0f}"])
+    head = ["memory, cores", "class", "workers", "a page a second", "99 % ms", "waiting a second", "99 % ms", "failed", "MB"]
+    return table(head, rows, left=2)
+
+
 def measured(meta: dict) -> str:
     changes = " with uncommitted changes" if meta["dirty"] else ""
     return (
@@ -236,6 +255,10 @@ def report(results: Results, notes: str) -> str:
         "wrk with 32 connections from the same machine. MB: memory of nginx and gunicorn, or of gunicorn alone, shared pages in equal\n"
         "parts. WhiteNoise has as many workers as ship chose.\n",
         site(results),
+        "## How many workers\n",
+        "ship's setup with other workers, wrk with 32 connections, 5 s each: the front page, which asks the database, and one that waits\n"
+        "50 ms for somebody else. The server has so many of this machine's cores (wrk has all of them) and so much memory.\n",
+        workers(results),
         "## Every run\n",
         every_run(results),
     ]

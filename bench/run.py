@@ -44,6 +44,7 @@ CASES = {
     "load": (3, "code change under 100 requests/s"),
     "wrk": (3, "code change under wrk"),
     "site": (3, "the site itself"),
+    "workers": (1, "how many workers, on servers of 1, 2 and 4 GB"),
 }
 # `--quick`: without those that need a slow line.
 SLOW_LINE = ("noop20", "noop100", "change100")
@@ -115,6 +116,27 @@ class Box:
     def exec(self, *words: object) -> str:
         """Runs a command in the box, not through its sshd."""
         return output(ROOT / "tests/boxes/box", "exec", self.name, *words)
+
+    @contextlib.contextmanager
+    def sized(self, memory_mb: int, cores: int):
+        """As if it were sold with so much memory and so many cores: of this machine's, the first ones."""
+        box, every = ROOT / "tests/boxes/box", os.sched_getaffinity(0)
+        output(box, "memory", self.name, memory_mb)
+        self.run_on(sorted(every)[:cores])
+        try:
+            yield
+        finally:
+            self.run_on(every)
+            output(box, "memory", self.name, "max")
+
+    def run_on(self, cores) -> None:
+        """All its processes; what they start inherits it."""
+        groups = pathlib.Path("/sys/fs/cgroup").glob(f"**/shipbox{self.number}/**/cgroup.procs")
+        for pid in {pid for group in groups for pid in group.read_text().split()}:
+            # One may have ended.
+            with contextlib.suppress(OSError):
+                for task in os.listdir(f"/proc/{pid}/task"):
+                    os.sched_setaffinity(int(task), cores)
 
     def counts(self) -> dict[str, int]:
         log = self.exec("sh", "-c", "journalctl --sync && journalctl -q -o cat -t sshd -t sshd-session").splitlines()
@@ -269,6 +291,17 @@ class Site:
         counted = {key: value - before[key] for key, value in self.box.counts().items()}
         return {"seconds": round(seconds, 3), "client_cpu": round(used, 3), **counted}
 
+    @contextlib.contextmanager
+    def workers(self, kind: str, count: int, threads: int):
+        """With other workers than those that ship chose, for a while."""
+        file, unit = "/etc/ship/bench/gunicorn.py", f"bench@{self.live()}.service"
+        other = f"workers, worker_class, threads, worker_connections = {count}, {kind!r}, {threads}, {threads + 1}"
+        self.box.exec("sh", "-c", f"cp -p {file} {file}.ship && echo '{other}' >>{file} && systemctl restart {unit}")
+        try:
+            yield
+        finally:
+            self.box.exec("sh", "-c", f"mv {file}.ship {file} && systemctl restart {unit}")
+
     def check(self) -> str:
         """The live release, once bench/check is content with the server."""
         return output(ROOT / "bench/check", self.box.name, self.box.host, self.project)
@@ -408,6 +441,8 @@ class Bench:
                 self.under(case, wrk)
             case "site":
                 self.runs += compare_sites(self)
+            case "workers":
+                self.runs += compare_workers(self)
 
 
 @contextlib.contextmanager
@@ -466,6 +501,35 @@ def compare_sites(bench: Bench) -> list[dict]:
                 say(f"site {number + 1}: {name} {what}: {report}")
     if "whitenoise" in where:
         setups["shell"].box.exec("systemctl", "stop", "whitenoise")
+    return runs
+
+
+# What is sold as such: MB of memory and cores.
+SIZES = ((1024, 1), (2048, 1), (4096, 2))
+# Classes of workers, and the threads of each.
+KINDS = (("sync", 1), ("gthread", 2), ("gthread", 4))
+
+
+def compare_workers(bench: Bench) -> list[dict]:
+    """What the site gives with other workers than ship's, for a page that works and for one that waits for somebody else."""
+    ship = next((tool for tool in bench.chosen if tool.name == "ship"), None)
+    if ship is None:
+        return []
+    site = bench.site(ship)
+    seconds = 2 if bench.options.quick else 5
+    runs = []
+    for memory_mb, cores in SIZES:
+        for kind, threads in KINDS:
+            for count in sorted({1, cores, cores + 1, 2 * cores + 1, 4 * cores}):
+                with site.box.sized(memory_mb, cores), site.workers(kind, count, threads):
+                    for what, path in (("page", "/"), ("waits", "/waits/")):
+                        words = ("wrk", "-t1", "-c32", f"-d{seconds}s", "-s", ROOT / "bench/wrk.lua", f"http://{site.box.host}{path}")
+                        report = json.loads(output(*words).splitlines()[-1])
+                        report["rate"] = round(report["requests"] / report["seconds"], 1)
+                        report["memory_mb"] = memory(site, "ship")
+                        setup = {"size": [memory_mb, cores], "kind": kind, "threads": threads, "workers": count}
+                        runs.append({"case": "workers", "tool": "ship", "what": what, "round": 0, **setup, **report})
+                        say(f"workers: {memory_mb} MB, {cores} cores, {count} {kind} of {threads}, {what}: {report}")
     return runs
 
 

@@ -17,6 +17,10 @@ use crate::resources::file::{hex, sha256};
 use crate::resources::placed::Placed;
 use crate::tree::{Entry, Kind, Tree};
 
+mod digests;
+
+use digests::{Digests, Read as Seen, Stamp};
+
 /// What never belongs to a release, wherever it lies.
 const NEVER: [&str; 6] = [".git", ".ship", ".vagrant", "__pycache__", ".venv", "node_modules"];
 
@@ -102,15 +106,21 @@ fn walk(project: &Path, from: &Path) -> Result<BTreeSet<String>, Failure> {
     Ok(paths)
 }
 
-/// Reads all files once for their digests, on all processors.
+/// Takes the digests of all files, on all processors; what is as it was when it was last read is not read again.
 pub fn tree(project: &Path, paths: &[String]) -> Result<Tree, Failure> {
+    tree_knowing(&Digests::of(project), project, paths)
+}
+
+fn tree_knowing(known: &Digests, project: &Path, paths: &[String]) -> Result<Tree, Failure> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
     let chunk = paths.len().div_ceil(threads).max(1);
-    let parts: Vec<Result<Vec<Entry>, Failure>> = std::thread::scope(|scope| {
+    let parts: Vec<Result<Vec<_>, Failure>> = std::thread::scope(|scope| {
         let workers: Vec<_> = paths
             .chunks(chunk)
             .map(|part| {
-                scope.spawn(|| part.iter().filter_map(|path| entry(project, path).transpose()).collect())
+                scope.spawn(move || {
+                    part.iter().filter_map(|path| entry(project, path, known).transpose()).collect()
+                })
             })
             .collect();
         workers
@@ -118,11 +128,14 @@ pub fn tree(project: &Path, paths: &[String]) -> Result<Tree, Failure> {
             .map(|worker| worker.join().unwrap_or_else(|_| Err(Failure::failed("hashing the files stopped"))))
             .collect()
     });
-    let entries = parts.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+    let all = parts.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
+    let (entries, seen): (Vec<Entry>, Vec<Option<Seen>>) = all.unzip();
+    known.keep(&seen.into_iter().flatten().collect::<Vec<_>>());
     Ok(Tree::new(entries))
 }
 
-fn entry(project: &Path, path: &str) -> Result<Option<Entry>, Failure> {
+/// A file as a release has it, and as what it is known again.
+fn entry(project: &Path, path: &str, known: &Digests) -> Result<Option<(Entry, Option<Seen>)>, Failure> {
     let full = project.join(path);
     let failed = |error: std::io::Error| Failure::input(format!("can't read {path}: {error}"));
     let meta = match full.symlink_metadata() {
@@ -133,22 +146,26 @@ fn entry(project: &Path, path: &str) -> Result<Option<Entry>, Failure> {
     if meta.is_symlink() {
         let target = std::fs::read_link(&full).map_err(failed)?;
         let target = target.to_string_lossy().into_owned();
-        return Ok(Some(Entry {
-            path: path.into(),
-            kind: Kind::Link,
-            sha256: sha256(target.as_bytes()),
-            size: 0,
-        }));
+        let link = Entry { path: path.into(), kind: Kind::Link, sha256: sha256(target.as_bytes()), size: 0 };
+        return Ok(Some((link, None)));
     }
     if !meta.is_file() {
         return Ok(None);
     }
-    let file = File::open(&full).map_err(failed)?;
-    let mut bytes = Hashing { inner: file, hasher: Sha256::new(), size: 0 };
-    std::io::copy(&mut bytes, &mut std::io::sink()).map_err(failed)?;
-    let (size, digest) = (bytes.size, hex(&bytes.hasher.finalize()));
     let kind = if is_executable(&meta) { Kind::Executable } else { Kind::Plain };
-    Ok(Some(Entry { path: path.into(), kind, sha256: digest, size }))
+    let stamp = Stamp::of(&meta);
+    let before = stamp.as_ref().and_then(|stamp| known.known(path, stamp));
+    let (sha256, size) = match before {
+        Some(digest) => (digest.to_owned(), meta.len()),
+        None => {
+            let file = File::open(&full).map_err(failed)?;
+            let mut bytes = Hashing { inner: file, hasher: Sha256::new(), size: 0 };
+            std::io::copy(&mut bytes, &mut std::io::sink()).map_err(failed)?;
+            (hex(&bytes.hasher.finalize()), bytes.size)
+        }
+    };
+    let seen = stamp.map(|stamp| Seen { path: path.into(), stamp, sha256: sha256.clone() });
+    Ok(Some((Entry { path: path.into(), kind, sha256, size }, seen)))
 }
 
 #[cfg(unix)]
@@ -337,6 +354,36 @@ mod tests {
             (".env.example", ""),
         ]);
         assert_eq!(list(folder.path()).unwrap(), [".env.example", ".gitignore", ".shipignore", "manage.py"]);
+    }
+
+    #[test]
+    fn what_was_read_before_is_read_again_once_it_differs() {
+        let many: Vec<String> = (0..1200).map(|n| format!("{n}.txt")).collect();
+        let files: Vec<(&str, &str)> = many.iter().map(|name| (name.as_str(), "same")).collect();
+        let folder = project(&files);
+        let cache = tempfile::tempdir().unwrap();
+        let known = || {
+            let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+            Digests::at(Some(cache.path().join("digests")), later)
+        };
+        let first = tree_knowing(&known(), folder.path(), &many).unwrap();
+        assert!(cache.path().join("digests").exists());
+        assert_eq!(tree_knowing(&known(), folder.path(), &many).unwrap(), first);
+        // Another content of the same length in the same file, which claims to be as old.
+        let changed = folder.path().join("7.txt");
+        let time = std::fs::metadata(&changed).unwrap().modified().unwrap();
+        std::fs::write(&changed, "else").unwrap();
+        File::options().write(true).open(&changed).unwrap().set_modified(time).unwrap();
+        let second = tree_knowing(&known(), folder.path(), &many).unwrap();
+        let delta = second.delta(first.manifest(), &[]);
+        assert_eq!(delta.send, ["7.txt"]);
+        // What the cache says is believed: it is what spares the reading.
+        let text = std::fs::read_to_string(cache.path().join("digests")).unwrap();
+        let (digest, rest) = text.lines().nth(1).unwrap().split_once(' ').unwrap();
+        let other = text.replacen(&format!("{digest} {rest}"), &format!("{} {rest}", "0".repeat(64)), 1);
+        std::fs::write(cache.path().join("digests"), other).unwrap();
+        let third = tree_knowing(&known(), folder.path(), &many).unwrap();
+        assert!(third.manifest().starts_with(&"0".repeat(64)));
     }
 
     #[test]
