@@ -253,16 +253,10 @@ fn by_https(entry: &Entry, server: &TestBox, project: &Project) {
     project.up().says("Nothing to change");
 }
 
-/// Deploys these, so many at once, and says what became of each; a failure ends the test when all have been tried.
-fn visit(entries: &[Entry], at_once: usize) {
-    let done: Vec<Result<Row, String>> = std::thread::scope(|scope| {
-        let each = |entry: &Entry| std::panic::catch_unwind(|| deploy(entry)).map_err(|_| entry.name.clone());
-        let tries: Vec<_> = entries
-            .chunks(entries.len().div_ceil(at_once))
-            .map(|entries| scope.spawn(move || entries.iter().map(each).collect::<Vec<_>>()))
-            .collect();
-        tries.into_iter().flat_map(|tried| tried.join().expect("panics are caught")).collect()
-    });
+/// Deploys these one after the other, and says what became of each; a failure ends the test when all have been tried.
+fn visit(entries: &[Entry]) {
+    let each = |entry: &Entry| std::panic::catch_unwind(|| deploy(entry)).map_err(|_| entry.name.clone());
+    let done: Vec<Result<Row, String>> = entries.iter().map(each).collect();
     let rows: Vec<&Row> = done.iter().filter_map(|row| row.as_ref().ok()).collect();
     let failed: Vec<&str> = done.iter().filter_map(|row| row.as_ref().err().map(String::as_str)).collect();
     if let Some(file) = std::env::var_os("SHIP_ZOO_REPORT") {
@@ -285,12 +279,36 @@ fn visit(entries: &[Entry], at_once: usize) {
     assert!(failed.is_empty(), "failed: {}", failed.join("; "));
 }
 
-#[test]
-#[ignore = "needs root and systemd-nspawn: scripts/test runs it"]
-fn quick_ones() {
-    let quick: Vec<Entry> = entries().into_iter().filter(|entry| entry.quick).collect();
-    assert!(quick.len() >= 8);
-    visit(&quick, 2);
+/// A test for each of the quick ones, which so run side by side.
+macro_rules! quick {
+    ($($test:ident: $name:literal,)*) => {
+        $(
+            #[test]
+            #[ignore = "needs root and systemd-nspawn: scripts/test runs it"]
+            fn $test() {
+                let named: Vec<Entry> = entries().into_iter().filter(|entry| entry.name == $name).collect();
+                visit(&named);
+            }
+        )*
+
+        #[test]
+        fn each_quick_one_has_a_test() {
+            let quick: Vec<String> =
+                entries().into_iter().filter(|entry| entry.quick).map(|entry| entry.name).collect();
+            assert_eq!(quick, [$($name),*]);
+        }
+    };
+}
+
+quick! {
+    django_4_2: "startproject, Django 4.2",
+    the_newest_django: "startproject, the newest Django",
+    wagtail: "wagtail start",
+    settings_in_parts: "settings in parts, requirements in parts, django-environ (as cookiecutter-django lays out)",
+    pipenv: "Pipenv",
+    a_folder_below: "a folder below the repository's, names with dashes and capitals",
+    python_decouple: "python-decouple",
+    a_project_of_2018: "a project of 2018, for Heroku",
 }
 
 #[test]
@@ -299,6 +317,6 @@ fn all_of_them() {
     let only = std::env::var("SHIP_ZOO").unwrap_or_default();
     let all: Vec<Entry> = entries().into_iter().filter(|entry| entry.name.contains(&only)).collect();
     assert!(!all.is_empty(), "no entry's name has {only:?} in it");
-    // One after the other: the table tells how long each takes.
-    visit(&all, 1);
+    // The table tells how long each takes.
+    visit(&all);
 }
