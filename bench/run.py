@@ -294,8 +294,8 @@ class Site:
     @contextlib.contextmanager
     def workers(self, kind: str, count: int, threads: int):
         """With other workers than those that ship chose, for a while."""
-        file, unit = "/etc/ship/bench/gunicorn.py", f"bench@{self.live()}.service"
-        other = f"workers, worker_class, threads, worker_connections = {count}, {kind!r}, {threads}, {threads + 1}"
+        file, unit = "/etc/ship/bench/gunicorn.py", f"bench@{pathlib.PurePath(self.live()).name}.service"
+        other = f"workers, worker_class, threads, worker_connections = {count}, \"{kind}\", {threads}, {threads + 1}"
         self.box.exec("sh", "-c", f"cp -p {file} {file}.ship && echo '{other}' >>{file} && systemctl restart {unit}")
         try:
             yield
