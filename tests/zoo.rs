@@ -305,8 +305,10 @@ quick! {
     the_newest_django: "startproject, the newest Django",
     wagtail: "wagtail start",
     settings_in_parts: "settings in parts, requirements in parts, django-environ (as cookiecutter-django lays out)",
+    uv: "uv",
     pipenv: "Pipenv",
     a_folder_below: "a folder below the repository's, names with dashes and capitals",
+    a_user_model: "a user model of its own, and a migration of data",
     python_decouple: "python-decouple",
     a_project_of_2018: "a project of 2018, for Heroku",
 }
