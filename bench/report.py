@@ -197,20 +197,19 @@ def site(results: Results) -> str:
 
 
 def workers(results: Results) -> str:
-    """Rows: a size, a class of workers and its threads. Columns: how many of them."""
-    found = [run for run in results.runs if run["case"] == "workers"]
+    """A row for each size of a server and each choice of workers."""
     setups = {}
-    for run in found:
-        setup = (*run["size"], run["kind"], run["threads"])
-        setups.setdefault(setup, {}).setdefault(run["workers"], {})[run["what"]] = run
+    for run in results.runs:
+        if run["case"] == "workers":
+            setup = (*run["size"], run["kind"], run["threads"], run["workers"])
+            setups.setdefault(setup, {})[run["what"]] = run
     rows = []
-    for (memory_mb, cores, kind, threads), counts in setups.items():
-        for count, runs in counts.items():
-            name = kind if threads == 1 else f"{kind}, {threads} threads"
-            cells = [f"{run[key]:,.0f}" for run in (runs["page"], runs["waits"]) for key in ("rate", "p99_ms")]
-            failed = sum(run["failed"] for run in runs.values())
-            memory = max(run["memory_mb"] for run in runs.values())
-            rows.append([f"{memory_mb // 1024} GB, {cores}", name, str(count), *cells, str(failed), f"{memory:.0f}"])
+    for (memory_mb, cores, kind, threads, count), runs in setups.items():
+        name = kind if threads == 1 else f"{kind}, {threads} threads"
+        cells = [f"{run[key]:,.0f}" for run in (runs["page"], runs["waits"]) for key in ("rate", "p99_ms")]
+        failed = sum(run["failed"] for run in runs.values())
+        memory = max(run["memory_mb"] for run in runs.values())
+        rows.append([f"{memory_mb // 1024} GB, {cores}", name, str(count), *cells, str(failed), f"{memory:.0f}"])
     head = ["memory, cores", "class", "workers", "a page a second", "99 % ms", "waiting a second", "99 % ms", "failed", "MB"]
     return table(head, rows, left=2)
 

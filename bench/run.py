@@ -492,16 +492,20 @@ def compare_sites(bench: Bench) -> list[dict]:
         for name, base in sorted(where.items(), key=lambda item: (list(where).index(item[0]) + number) % len(where)):
             site = setups["shell" if name == "whitenoise" else name]
             for what, path in (("small", "/static/notes/file-001.css"), ("large", "/static/notes/file-079.png"), ("page", "/")):
-                browser = ("-H", "Accept-Encoding: gzip")
-                words = ("wrk", "-t1", "-c32", f"-d{seconds}s", *browser, "-s", ROOT / "bench/wrk.lua", base + path)
-                report = json.loads(output(*words).splitlines()[-1])
-                report["rate"] = round(report["requests"] / report["seconds"], 1)
-                report["memory_mb"] = memory(site, name)
+                report = served(site, name, base + path, seconds, "-H", "Accept-Encoding: gzip")
                 runs.append({"case": "site", "tool": name, "what": what, "round": number, **report})
                 say(f"site {number + 1}: {name} {what}: {report}")
     if "whitenoise" in where:
         setups["shell"].box.exec("systemctl", "stop", "whitenoise")
     return runs
+
+
+def served(site: Site, name: str, url: str, seconds: int, *words: str) -> dict:
+    """What wrk gets of a page in so many seconds, and the memory that it takes to serve it."""
+    asked = ("wrk", "-t1", "-c32", f"-d{seconds}s", *words, "-s", ROOT / "bench/wrk.lua", url)
+    report = json.loads(output(*asked).splitlines()[-1])
+    rate = round(report["requests"] / report["seconds"], 1)
+    return {**report, "rate": rate, "memory_mb": memory(site, name)}
 
 
 # What is sold as such: MB of memory and cores.
@@ -523,10 +527,7 @@ def compare_workers(bench: Bench) -> list[dict]:
             for count in sorted({1, cores, cores + 1, 2 * cores + 1, 4 * cores}):
                 with site.box.sized(memory_mb, cores), site.workers(kind, count, threads):
                     for what, path in (("page", "/"), ("waits", "/waits/")):
-                        words = ("wrk", "-t1", "-c32", f"-d{seconds}s", "-s", ROOT / "bench/wrk.lua", f"http://{site.box.host}{path}")
-                        report = json.loads(output(*words).splitlines()[-1])
-                        report["rate"] = round(report["requests"] / report["seconds"], 1)
-                        report["memory_mb"] = memory(site, "ship")
+                        report = served(site, "ship", f"http://{site.box.host}{path}", seconds)
                         setup = {"size": [memory_mb, cores], "kind": kind, "threads": threads, "workers": count}
                         runs.append({"case": "workers", "tool": "ship", "what": what, "round": 0, **setup, **report})
                         say(f"workers: {memory_mb} MB, {cores} cores, {count} {kind} of {threads}, {what}: {report}")

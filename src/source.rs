@@ -19,7 +19,7 @@ use crate::tree::{Entry, Kind, Tree};
 
 mod digests;
 
-use digests::{Digests, Read as Seen, Stamp};
+use digests::{Digests, Seen, Stamp};
 
 /// What never belongs to a release, wherever it lies.
 const NEVER: [&str; 6] = [".git", ".ship", ".vagrant", "__pycache__", ".venv", "node_modules"];

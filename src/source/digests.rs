@@ -52,14 +52,14 @@ impl Stamp {
 
 /// A file that was read, or known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Read {
+pub(super) struct Seen {
     pub(super) path: String,
     pub(super) stamp: Stamp,
     pub(super) sha256: String,
 }
 
 /// What is known of a project's files.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Digests {
     known: HashMap<String, (Stamp, String)>,
     file: Option<PathBuf>,
@@ -95,8 +95,8 @@ impl Digests {
     }
 
     /// Writes down what is known now, if enough of it is new.
-    pub(super) fn keep(&self, all: &[Read]) {
-        let new: Vec<&Read> =
+    pub(super) fn keep(&self, all: &[Seen]) {
+        let new: Vec<&Seen> =
             all.iter().filter(|read| self.known(&read.path, &read.stamp).is_none()).collect();
         let bytes: u64 = new.iter().map(|read| read.stamp.size).sum();
         if let Some(file) = &self.file
@@ -114,8 +114,8 @@ fn folder() -> Option<PathBuf> {
     named.or_else(|| Some(std::env::home_dir()?.join(".cache")))
 }
 
-fn text<'a>(all: impl Iterator<Item = &'a Read>) -> String {
-    let line = |Read { path, stamp, sha256 }: &Read| {
+fn text<'a>(all: impl Iterator<Item = &'a Seen>) -> String {
+    let line = |Seen { path, stamp, sha256 }: &Seen| {
         let Stamp { size, inode, modified, changed } = stamp;
         format!("{sha256} {size} {inode} {modified} {changed} {path}\n")
     };
@@ -156,9 +156,9 @@ mod tests {
 
     const DIGEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
-    fn read(path: &str, size: u64, modified: i128) -> Read {
+    fn read(path: &str, size: u64, modified: i128) -> Seen {
         let stamp = Stamp { size, inode: 7, modified, changed: modified };
-        Read { path: path.into(), stamp, sha256: DIGEST.into() }
+        Seen { path: path.into(), stamp, sha256: DIGEST.into() }
     }
 
     /// A cache in a folder that is not there yet, at second 100.
@@ -199,7 +199,7 @@ mod tests {
     fn little_is_not_worth_a_file_and_much_is() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("new/digests");
-        let many: Vec<Read> = (0..1000).map(|n| read(&n.to_string(), 1, 5)).collect();
+        let many: Vec<Seen> = (0..1000).map(|n| read(&n.to_string(), 1, 5)).collect();
         cache(&folder).keep(&many[1..]);
         assert!(!file.exists());
         cache(&folder).keep(&many);
