@@ -902,6 +902,9 @@ enum Watched<T> {
     Left { heard: bool },
 }
 
+/// How long a second Ctrl-C waits for the server's answer to the first, which may be on its way.
+const ANSWER: Duration = Duration::from_secs(2);
+
 /// Watches work on the server: the first Ctrl-C asks the server to stop after its step, the second leaves.
 async fn interruptible<T>(
     work: impl Future<Output = T>,
@@ -922,9 +925,16 @@ async fn interruptible<T>(
             answer = &mut stop, if heard.is_none() => {
                 heard = Some(answer.is_ok_and(|output| output.success()));
             }
-            () = guard.next() => return Watched::Left { heard: heard == Some(true) },
+            () = guard.next() => break,
         }
     }
+    let heard = match heard {
+        Some(heard) => heard,
+        None => tokio::time::timeout(ANSWER, stop)
+            .await
+            .is_ok_and(|answer| answer.is_ok_and(|output| output.success())),
+    };
+    Watched::Left { heard }
 }
 
 /// What is said when the server stopped between two steps.
@@ -946,10 +956,10 @@ fn left(follower: &Follower<'_>, heard: bool) -> Failure {
     let message = match (follower.began, heard) {
         // Its first words were still on their way.
         (false, true) => "left; the server finishes the step that it is at and stops there".to_string(),
-        (false, false) => "left before the server began".to_string(),
+        (false, false) => "left before the server said that it began".to_string(),
         (true, true) => format!("left; the server finishes `{}` and stops there", follower.current()),
         (true, false) => format!(
-            "left; the server has not heard that it should stop: it finishes `{}` and all that follows",
+            "left; the server may not have heard that it should stop after `{}`: it may do all that follows",
             follower.current()
         ),
     };

@@ -3,12 +3,12 @@
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::boxes::TestBox;
 use crate::fakes::s3::Store;
-use crate::support::{Browser, Project, Ran, get, noise, wait_for};
+use crate::support::{Browser, Project, Ran, Stop, get, noise, wait_for};
 
 /// A box as `ship.yml` names it.
 fn login(server: &TestBox) -> String {
@@ -178,9 +178,9 @@ fn dumping(project: &Project, server: &TestBox) {
 }
 
 /// Readers of the list of books, each answer counted.
-fn readers(server: &TestBox) -> (Arc<AtomicBool>, Arc<AtomicUsize>, std::thread::JoinHandle<()>) {
-    let (stop, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let (host, ends, counts) = (server.host.clone(), Arc::clone(&stop), Arc::clone(&answers));
+fn readers(server: &TestBox) -> (Stop, Arc<AtomicUsize>, std::thread::JoinHandle<()>) {
+    let (stop, answers) = (Stop::default(), Arc::new(AtomicUsize::new(0)));
+    let (host, ends, counts) = (server.host.clone(), stop.told(), Arc::clone(&answers));
     let thread = std::thread::spawn(move || {
         while !ends.load(Ordering::Relaxed) {
             let page =
@@ -218,7 +218,7 @@ fn restoring(project: &Project, server: &TestBox) {
     wait_for("readers after the restore", 30, || {
         answers.load(Ordering::Relaxed) >= enough || thread.is_finished()
     });
-    stop.store(true, Ordering::Relaxed);
+    stop.tell();
     thread.join().expect("every request is answered with the list of books");
     assert_eq!(psql(project, ROWS), rows);
     let databases = "select datname from pg_database where datname like 'library%';";

@@ -8,23 +8,22 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::boxes::TestBox;
-use crate::support::{Browser, Project, get, wait_for};
+use crate::support::{Browser, Project, Stop, get, wait_for};
 
 /// Someone who asks for the front page all the time, over a new connection each time.
 struct Visitor {
     asked: Arc<AtomicUsize>,
     /// What was not the page of the release that should serve.
     strange: Arc<Mutex<Vec<String>>>,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     thread: std::thread::JoinHandle<()>,
 }
 
 impl Visitor {
     fn start(server: &TestBox, expected: &'static str) -> Self {
-        let (asked, strange, stop) =
-            <(Arc<AtomicUsize>, Arc<Mutex<Vec<String>>>, Arc<AtomicBool>)>::default();
+        let (asked, strange, stop) = <(Arc<AtomicUsize>, Arc<Mutex<Vec<String>>>, Stop)>::default();
         let host = server.host.clone();
-        let shared = (Arc::clone(&asked), Arc::clone(&strange), Arc::clone(&stop));
+        let shared = (Arc::clone(&asked), Arc::clone(&strange), stop.told());
         let thread = std::thread::spawn(move || {
             let (asked, strange, stop) = shared;
             while !stop.load(Ordering::Relaxed) {
@@ -45,7 +44,7 @@ impl Visitor {
     fn stop(self) -> Vec<String> {
         let enough = self.asked.load(Ordering::Relaxed) + 5;
         wait_for("a few more pages", 60, || self.asked.load(Ordering::Relaxed) >= enough);
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.tell();
         self.thread.join().unwrap();
         Arc::into_inner(self.strange).unwrap().into_inner().unwrap()
     }

@@ -2,24 +2,24 @@
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use crate::boxes::TestBox;
-use crate::support::{Browser, Project, Ran, get, wait_for};
+use crate::support::{Browser, Project, Ran, Stop, get, wait_for};
 
 /// Visitors who read the list of books without a break, each answer checked.
 struct Visitors {
     answers: Arc<AtomicUsize>,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Visitors {
     fn start(server: &TestBox) -> Self {
-        let (answers, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (answers, stop) = (Arc::new(AtomicUsize::new(0)), Stop::default());
         let visit = || {
-            let (host, answers, stop) = (server.host.clone(), Arc::clone(&answers), Arc::clone(&stop));
+            let (host, answers, stop) = (server.host.clone(), Arc::clone(&answers), stop.told());
             std::thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
                     let page = Browser::open(&host)
@@ -40,7 +40,7 @@ impl Visitors {
         wait_for("visitors to be answered to the end", 30, || {
             self.answers.load(Ordering::Relaxed) >= enough || self.threads.iter().any(JoinHandle::is_finished)
         });
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.tell();
         for thread in self.threads {
             thread.join().expect("every request is answered with the list of books");
         }

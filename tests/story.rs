@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 
 use crate::boxes::{SshdCounts, Sudo, Suite, TestBox};
-use crate::support::{Browser, Project, Ran, Response, get, get_with, wait_for};
+use crate::support::{Browser, Project, Ran, Response, Stop, get, get_with, wait_for};
 
 /// A view that tells what of a request reaches Django, and one variable of the environment.
 fn add_whoami(project: &Project) {
@@ -412,15 +412,15 @@ fn venvs(server: &TestBox) -> usize {
 /// Visitors who reload the list of books without a break: two who keep their connection, one who never does.
 struct Load {
     seen: Arc<Mutex<BTreeMap<usize, usize>>>,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     visitors: Vec<std::thread::JoinHandle<()>>,
 }
 
 impl Load {
     fn start(server: &TestBox) -> Self {
-        let (seen, stop) = (Arc::new(Mutex::new(BTreeMap::new())), Arc::new(AtomicBool::new(false)));
+        let (seen, stop) = (Arc::new(Mutex::new(BTreeMap::new())), Stop::default());
         let visit = |keep: bool| {
-            let (host, seen, stop) = (server.host.clone(), Arc::clone(&seen), Arc::clone(&stop));
+            let (host, seen, stop) = (server.host.clone(), Arc::clone(&seen), stop.told());
             std::thread::spawn(move || {
                 let mut open = None;
                 while !stop.load(Ordering::Relaxed) {
@@ -453,7 +453,7 @@ impl Load {
 
     /// Number of books on a page, and how often that was seen; panics if any request failed.
     fn stop(self) -> BTreeMap<usize, usize> {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.tell();
         for visitor in self.visitors {
             visitor.join().expect("every request is answered with 200");
         }

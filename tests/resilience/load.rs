@@ -3,13 +3,13 @@
 //! Invariant: nothing is tried again. Whatever is not the whole page that was asked for counts as a failure.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::boxes::TestBox;
-use crate::support::{Browser, Project, Response, wait_for};
+use crate::support::{Browser, Project, Response, Stop, wait_for};
 
 /// Visitors of each kind.
 const VISITORS: usize = 8;
@@ -123,14 +123,14 @@ pub fn entries(server: &TestBox) -> BTreeMap<String, usize> {
 /// The visitors at work.
 pub struct Load {
     seen: Arc<Mutex<Seen>>,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     visitors: Vec<JoinHandle<()>>,
 }
 
 impl Load {
     /// Sends them all to the site. `name` makes their posts unique in the database.
     pub fn start(server: &TestBox, name: &str) -> Self {
-        let (seen, stop) = (Arc::new(Mutex::new(Seen::default())), Arc::new(AtomicBool::new(false)));
+        let (seen, stop) = (Arc::new(Mutex::new(Seen::default())), Stop::default());
         let began = Instant::now();
         let visit = |index: usize| {
             let mut visitor = Visitor {
@@ -141,7 +141,7 @@ impl Load {
                 seen: Arc::clone(&seen),
                 began,
             };
-            let stop = Arc::clone(&stop);
+            let stop = stop.told();
             let phase = EVERY * u32::try_from(index).unwrap() / u32::try_from(2 * VISITORS).unwrap();
             std::thread::spawn(move || {
                 let mut due = began + phase;
@@ -169,7 +169,7 @@ impl Load {
 
     /// Sends them home; returns what they saw.
     pub fn stop(self) -> Seen {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.tell();
         for visitor in self.visitors {
             visitor.join().expect("a visitor");
         }

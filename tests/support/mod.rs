@@ -10,12 +10,35 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::boxes::TestBox;
 
 pub mod terminal;
 pub mod websocket;
+
+/// Tells threads to end, at the latest when it is dropped: a box that comes later may have the address they ask.
+#[derive(Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// What the threads look at.
+    pub fn told(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+
+    pub fn tell(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.tell();
+    }
+}
 
 /// A copy of `examples/library` in a git repository of its own, to be deployed to one box.
 #[derive(Debug)]

@@ -1,12 +1,21 @@
 //! A websocket client of text frames (RFC 6455), small enough to see every byte.
 
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-/// An open websocket to port 80 of a box.
+/// An open websocket to port 80 of a box. A thread reads it: a server closes one whose pings nobody answers.
 pub struct WebSocket {
     stream: TcpStream,
+    said: Receiver<String>,
+}
+
+impl Drop for WebSocket {
+    fn drop(&mut self) {
+        // The thread has a handle of its own.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
 }
 
 impl WebSocket {
@@ -14,7 +23,7 @@ impl WebSocket {
     #[track_caller]
     pub fn open(host: &str, path: &str) -> Self {
         let mut stream = TcpStream::connect((host, 80)).expect("connect");
-        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket"); // for the answer to this
         let head = format!(
             "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: http://{host}\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -27,7 +36,11 @@ impl WebSocket {
         }
         let answer = String::from_utf8_lossy(&answer).into_owned();
         assert!(answer.starts_with("HTTP/1.1 101"), "{path}: {answer}");
-        Self { stream }
+        stream.set_read_timeout(None).expect("a socket");
+        let (say, said) = channel();
+        let reader = stream.try_clone().expect("a socket");
+        std::thread::spawn(move || read(reader, &say));
+        Self { stream, said }
     }
 
     /// Sends a text.
@@ -40,43 +53,9 @@ impl WebSocket {
         self.stream.write_all(&frame).expect("send a frame");
     }
 
-    fn frame(&mut self) -> std::io::Result<(u8, Vec<u8>)> {
-        let mut head = [0; 2];
-        self.stream.read_exact(&mut head)?;
-        let [kind, length] = head;
-        let length = match length & 0x7f {
-            126 => {
-                let mut long = [0; 2];
-                self.stream.read_exact(&mut long)?;
-                usize::from(u16::from_be_bytes(long))
-            }
-            short => usize::from(short),
-        };
-        let mut body = vec![0; length];
-        self.stream.read_exact(&mut body)?;
-        Ok((kind & 0x0f, body))
-    }
-
     /// The next text, or how the other side closed: `closed 1012`, `closed` without a word.
-    pub fn read(&mut self) -> String {
-        loop {
-            match self.frame() {
-                Ok((0x1, body)) => return String::from_utf8_lossy(&body).into_owned(),
-                Ok((0x8, body)) => {
-                    let code = body.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]]));
-                    return format!("closed {}", code.unwrap_or(0));
-                }
-                Ok((0x9, body)) => {
-                    let mut pong =
-                        vec![0x8a, 0x80 | u8::try_from(body.len()).expect("a short ping"), 0, 0, 0, 0];
-                    pong.extend(body);
-                    self.stream.write_all(&pong).expect("answer a ping");
-                }
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return "closed".into(),
-                Err(error) => return error.to_string(),
-            }
-        }
+    pub fn read(&self) -> String {
+        self.said.recv_timeout(Duration::from_secs(30)).unwrap_or_else(|error| error.to_string())
     }
 
     /// Sends a text and returns what comes back.
@@ -84,4 +63,50 @@ impl WebSocket {
         self.send(text);
         self.read()
     }
+}
+
+/// Tells all texts and the end, and answers pings.
+fn read(mut stream: TcpStream, say: &Sender<String>) {
+    loop {
+        let said = match frame(&mut stream) {
+            Ok((0x1, body)) => String::from_utf8_lossy(&body).into_owned(),
+            Ok((0x8, body)) => {
+                let code = body.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]]));
+                let _ = say.send(format!("closed {}", code.unwrap_or(0)));
+                return;
+            }
+            Ok((0x9, body)) => {
+                let mut pong = vec![0x8a, 0x80 | u8::try_from(body.len()).expect("a short ping"), 0, 0, 0, 0];
+                pong.extend(body);
+                // If it is closed, the next frame tells.
+                let _ = stream.write_all(&pong);
+                continue;
+            }
+            Ok(_) => continue,
+            Err(_) => {
+                let _ = say.send("closed".into());
+                return;
+            }
+        };
+        if say.send(said).is_err() {
+            return;
+        }
+    }
+}
+
+fn frame(stream: &mut TcpStream) -> std::io::Result<(u8, Vec<u8>)> {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head)?;
+    let [kind, length] = head;
+    let length = match length & 0x7f {
+        126 => {
+            let mut long = [0; 2];
+            stream.read_exact(&mut long)?;
+            usize::from(u16::from_be_bytes(long))
+        }
+        short => usize::from(short),
+    };
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body)?;
+    Ok((kind & 0x0f, body))
 }
