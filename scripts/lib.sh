@@ -2,7 +2,7 @@
 # Helpers shared by the scripts that make Debian systems: tests/boxes/box and vagrant/setup. Sourced, never run.
 #
 # The invariant: what is built here trusts what this machine trusts, installs from where this machine installs, and
-# is otherwise what `debootstrap --variant=minbase` gives, plus sshd and systemd.
+# is otherwise what `mmdebstrap --variant=minbase` gives, plus sshd and systemd.
 
 # die MESSAGE... prints the message and what to try, and stops.
 die() {
@@ -102,11 +102,12 @@ build_base_as_root() {
     dns=$(nameserver)
     rm -rf "$dir"
     mkdir -p "$dir"
-    debootstrap --variant=minbase \
-        --include=systemd,systemd-sysv,dbus,openssh-server,python3,sudo,ca-certificates,iproute2,libpam-systemd \
-        "$suite" "$dir" "$mirror" >"$log" 2>&1 </dev/null || {
+    mmdebstrap --quiet --variant=minbase --hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr \
+        --include=usr-is-merged,systemd,systemd-sysv,dbus,openssh-server,python3,sudo,ca-certificates,iproute2,libpam-systemd \
+        "$suite" "$dir" "deb $mirror $suite main" "deb $mirror $suite-updates main" "deb $security $suite-security main" \
+        >"$log" 2>&1 </dev/null || {
         tail -n 15 "$log" >&2
-        die "debootstrap $suite from $mirror failed (all of it: $log); check that this machine reaches the mirror"
+        die "mmdebstrap $suite from $mirror failed (all of it: $log); check that this machine reaches the mirror"
     }
     # As Debian's own cloud images: deb822 sources with security updates, a UTF-8 locale.
     rm -f "$dir/etc/apt/sources.list"
@@ -135,18 +136,9 @@ SOURCES
     echo 'UV_SYSTEM_CERTS=1' >>"$dir/etc/environment"
     rm -f "$dir/etc/resolv.conf"
     echo "nameserver $dns" >"$dir/etc/resolv.conf"
-    # An upgraded sshd must not start in the chroot: it would listen on this machine's port 22.
-    printf '#!/bin/sh\nexit 101\n' >"$dir/usr/sbin/policy-rc.d"
-    chmod 755 "$dir/usr/sbin/policy-rc.d"
-    { in_root "$dir" apt-get -qq update && in_root "$dir" apt-get -qq -y dist-upgrade; } >>"$log" 2>&1 </dev/null || {
-        tail -n 15 "$log" >&2
-        die "could not bring the new $suite up to date (all of it: $log)"
-    }
-    # As a cloud image: no package lists, no host keys, no identity (debootstrap copies this machine's name).
-    rm -rf "$dir/usr/sbin/policy-rc.d" \
-        "$dir"/var/lib/apt/lists/* "$dir"/var/cache/apt/*.bin "$dir"/var/cache/apt/archives/*.deb \
-        "$dir"/etc/ssh/ssh_host_* "$dir"/var/log/bootstrap.log "$dir/var/lib/dbus/machine-id" \
-        "$dir/etc/hostname"
+    # As a cloud image: no package lists, no host keys, no identity (mmdebstrap copies this machine's name).
+    rm -rf "$dir"/var/lib/apt/lists/* "$dir"/var/cache/apt/*.bin "$dir"/var/cache/apt/archives/*.deb \
+        "$dir"/etc/ssh/ssh_host_* "$dir/var/lib/dbus/machine-id" "$dir/etc/hostname"
     : >"$dir/etc/machine-id"
     rm -f "$log"
 }
