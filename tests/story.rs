@@ -250,7 +250,7 @@ fn a_change_of_code_is_all_that_a_release_sends_and_touches() {
     let cover = upload_cover(&project, &server);
     assert_eq!(books_on_page(&get(&server, "/books/")), 8);
 
-    let before = machine(&server);
+    let (before, served) = (machine(&server), workers(&server, "v1"));
     project.replace("catalog/views.py", "paginate_by = 8", "paginate_by = 3");
     let plan =
         project.ship(&["plan"]).exits(2).says("upload v2").says("catalog/views.py changed").says("1 file");
@@ -275,6 +275,13 @@ fn a_change_of_code_is_all_that_a_release_sends_and_touches() {
     assert_eq!(get(&server, "/static/catalog/large.jpg").body, large);
     assert_eq!(books_on_page(&get(&server, "/books/")), 3);
     assert_eq!(machine(&server), before, "apt, PostgreSQL and nginx were left alone");
+    wait_for("v1 to end", 20, || {
+        server.exec("systemctl show -p ActiveState --value library@v1.service") == "inactive\n"
+    });
+    // However quickly they end, what the application has registered for that is called.
+    let ended = server.exec("sort -n /srv/library/shared/ends");
+    assert!(!served.is_empty());
+    assert_eq!(ended.lines().filter(|line| served.contains(&line.parse().unwrap())).count(), served.len());
     assert_eq!(get(&server, &cover).body, picture());
     assert_eq!(kept(&server), "v1 v2 -> releases/v2");
 
@@ -338,7 +345,24 @@ const COUNTED: &str = r#"
 if os.path.isdir("/srv/library/shared"):
     with open("/srv/library/shared/starts", "a") as file:
         file.write("%d\n" % os.getpid())
+
+
+def ended(process):
+    if process == os.getpid():
+        with open("/srv/library/shared/ends", "a") as file:
+            file.write("%d\n" % process)
+
+
+import atexit
+os.register_at_fork(after_in_child=lambda: atexit.register(ended, os.getpid()))
 "#;
+
+/// The workers of a release, in order.
+fn workers(server: &TestBox, release: &str) -> Vec<u32> {
+    let listed = server
+        .exec(&format!("pgrep -P $(systemctl show -p MainPID --value library@{release}.service) | sort -n"));
+    listed.lines().map(|line| line.parse().unwrap()).collect()
+}
 
 /// How often Django has been started on the server so far.
 fn starts(server: &TestBox) -> usize {
