@@ -625,7 +625,14 @@ fn files_arrive_as_they_are_and_folders_of_the_site_stay() {
 
     let check = |version: u32, greeting: &str| {
         assert_eq!(get(&server, "/").text(), format!("{greeting}, 1 user"));
-        assert_eq!(get(&server, "/static/app.css").text(), format!("/* {greeting} */\n"));
+        let style = format!("/* {greeting} */\n{RULES}");
+        assert_eq!(get(&server, "/static/app.css").text(), style);
+        let packed = get_with(&server, "/static/app.css", "Accept-Encoding: gzip\r\n");
+        assert_eq!(packed.header("Content-Encoding"), "gzip");
+        assert_eq!(unpacked(&packed.body), style);
+        // Beforehand, not at each request; and nothing that has no need of it.
+        assert_eq!(server.exec("cd /srv/library/static && find . -name '*.gz'"), "./app.css.gz\n");
+        assert_eq!(server.exec("gzip -dc /srv/library/static/app.css.gz"), style);
         assert_eq!(get(&server, "/static/committed.css").text(), "/* in git */\n");
         assert_eq!(get(&server, "/media/committed.txt").text(), "in git\n");
         let found = server.exec(&format!(
@@ -649,6 +656,13 @@ fn files_arrive_as_they_are_and_folders_of_the_site_stay() {
     check(3, "hola");
     assert_eq!(get(&server, "/media/later.txt").text(), "uploaded\n");
     up("two words").exits(0).says("Nothing to change");
+}
+
+/// Enough of them to be worth packing.
+const RULES: &str = include_str!("../examples/library/catalog/static/catalog/site.css");
+
+fn unpacked(body: &[u8]) -> String {
+    std::io::read_to_string(flate2::read::GzDecoder::new(body)).unwrap()
 }
 
 /// What of the project is in a release: kind and permissions, and where a link points. The shared folders are links.
@@ -711,7 +725,7 @@ urlpatterns = [path("", lambda request: HttpResponse("hej, %s user" % User.objec
         ("back end/mysite/settings.py", settings),
         ("back end/mysite/urls.py", urls),
         ("back end/mysite/wsgi.py", &format!("{environ}{wsgi}")),
-        ("back end/assets/app.css", "/* hej */\n"),
+        ("back end/assets/app.css", &format!("/* hej */\n{RULES}")),
         ("back end/staticfiles/committed.css", "/* in git */\n"),
         ("back end/media/committed.txt", "in git\n"),
         ("back end/with space/påge.txt", "påge\n"),

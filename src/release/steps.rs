@@ -264,8 +264,18 @@ shares() {
             .line("if is_collected; then : >idle; exit 0; fi")
             .line("rm -f \"$collected\"")
             .then(command)
+            .then(&self.pack())
             .line("[ -z \"$proof\" ] || { echo \"$proof\" >\"$state/.new\" && mv \"$state/.new\" \"$collected\"; }");
         self.change("collect static files", "unless nothing of them changed", script)
+    }
+
+    /// Packs what nginx serves of the static files.
+    fn pack(&self) -> Script {
+        let (Some(root), Some(_)) = (&self.layout.static_root, &self.layout.static_url) else {
+            return Script::new();
+        };
+        let folder = if root.starts_with('/') { quote(root) } else { "\"$top/static\"".to_string() };
+        heredoc(&format!("as_app \"$top/venvs/$n/bin/python\" -I - {folder}"), PACK)
     }
 
     /// Gives later releases the environment that this one has.
@@ -470,6 +480,9 @@ is_collected() {
 
 /// Compiles what a folder of before doesn't have compiled.
 pub(super) const COMPILE: &str = include_str!("../../templates/django/compile.py");
+
+/// Packs static files.
+const PACK: &str = include_str!("../../templates/django/pack.py");
 
 /// Collects static files by their content.
 const COLLECT_AGAIN: &str = include_str!("../../templates/django/collectstatic.py");
