@@ -275,7 +275,8 @@ shares() {
             return Script::new();
         };
         let folder = if root.starts_with('/') { quote(root) } else { "\"$top/static\"".to_string() };
-        heredoc(&format!("as_app \"$top/venvs/$n/bin/python\" -I - {folder}"), PACK)
+        let user = "setpriv --reuid \"$app\" --regid \"$app\" --init-groups -- /usr/bin/python3 -I -S -E";
+        heredoc(&format!("{user} - {folder}"), PACK)
     }
 
     /// Gives later releases the environment that this one has.

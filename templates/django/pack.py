@@ -1,8 +1,7 @@
 # Packs static files, each beside itself, for nginx's gzip_static. Argument: their folder.
 #
 # nginx asks only whether the packed file is there. So what does not hold its file's content any more is removed before
-# anything else; what somebody else has packed is theirs, and stays.
-import concurrent.futures
+# anything else; what somebody else has packed is theirs, and stays. A packed file has the time of the file it was made of.
 import gzip
 import os
 import struct
@@ -28,16 +27,26 @@ def packed_before(path):
         return None
 
 
+def is_as_old(path, beside):
+    try:
+        return os.stat(path).st_mtime_ns == os.stat(beside).st_mtime_ns
+    except FileNotFoundError:
+        return False
+
+
 def pack(path):
-    with open(path, "rb") as file:
-        content = file.read()
     beside, new = path + ".gz", os.path.join(os.path.dirname(path), ".%s.gz.new" % os.path.basename(path))
+    if is_as_old(path, beside):
+        return
+    with open(path, "rb") as file:
+        content, made = file.read(), os.fstat(file.fileno()).st_mtime_ns
     before = packed_before(beside)
+    if before and not before[0]:
+        return
     if before and before[1] == struct.pack("<II", zlib.crc32(content), len(content) & 0xFFFFFFFF):
+        os.utime(beside, ns=(made, made))
         return
     if before:
-        if not before[0]:
-            return
         os.unlink(beside)
     if len(content) < LEAST:
         return
@@ -45,6 +54,7 @@ def pack(path):
         with open(new, "wb") as file, gzip.GzipFile(NAME, "wb", 6, file, mtime=0) as packer:
             packer.write(content)
         if os.path.getsize(new) < len(content) * 0.9:
+            os.utime(new, ns=(made, made))
             os.replace(new, beside)
         else:
             os.unlink(new)
@@ -63,11 +73,12 @@ for top, _, names in os.walk(folder):
 for path in left:
     if (packed_before(path) or [False])[0]:
         os.unlink(path)
-with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-    for done in [pool.submit(pack, path) for path in found]:
-        try:
-            done.result()
-        except OSError as error:
-            # The site is as well without: nginx packs what it sends.
-            print("static files are not packed: %s" % error)
-            break
+why = None
+for path in found:
+    try:
+        pack(path)
+    except OSError as error:
+        why = error
+if why:
+    # The site is as well without: nginx packs what it sends.
+    print("not all static files are packed: %s" % why)
