@@ -918,21 +918,20 @@ async fn interruptible<T>(
         () = guard.next() => {}
     }
     ui.note("stopping after this step; Ctrl-C again leaves at once");
+    let took = |answer: Result<Output, TransportError>| answer.is_ok_and(|output| output.success());
     let mut heard = None;
     loop {
         tokio::select! {
             work = &mut work => return Watched::Ended { work, asked: true },
             answer = &mut stop, if heard.is_none() => {
-                heard = Some(answer.is_ok_and(|output| output.success()));
+                heard = Some(took(answer));
             }
             () = guard.next() => break,
         }
     }
     let heard = match heard {
         Some(heard) => heard,
-        None => tokio::time::timeout(ANSWER, stop)
-            .await
-            .is_ok_and(|answer| answer.is_ok_and(|output| output.success())),
+        None => tokio::time::timeout(ANSWER, stop).await.is_ok_and(took),
     };
     Watched::Left { heard }
 }

@@ -7,11 +7,11 @@ mod terminals;
 use std::io::Write as _;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use crate::boxes::TestBox;
-use crate::support::{Browser, Project, Ran, wait_for};
+use crate::support::{Browser, Project, Ran, Stop, wait_for};
 
 /// Processes beside the site that do nothing but say so.
 const WORKERS: &str = "processes:
@@ -34,14 +34,14 @@ fn deployed() -> (TestBox, Project) {
 /// Somebody who reads the front page all the time and notices every answer that isn't one.
 struct Visitor {
     answers: Arc<AtomicUsize>,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     thread: JoinHandle<()>,
 }
 
 impl Visitor {
     fn start(server: &TestBox) -> Self {
-        let (answers, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let (host, counted, told) = (server.host.clone(), Arc::clone(&answers), Arc::clone(&stop));
+        let (answers, stop) = (Arc::new(AtomicUsize::new(0)), Stop::default());
+        let (host, counted, told) = (server.host.clone(), Arc::clone(&answers), stop.told());
         let thread = std::thread::spawn(move || {
             while !told.load(Ordering::Relaxed) {
                 let page = Browser::open(&host).and_then(|mut browser| browser.request("GET", "/", "", b""));
@@ -57,7 +57,7 @@ impl Visitor {
         wait_for("a visitor to be answered", 30, || {
             self.answers.load(Ordering::Relaxed) >= enough || self.thread.is_finished()
         });
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.tell();
         self.thread.join().expect("every request is answered");
         self.answers.load(Ordering::Relaxed)
     }

@@ -4,23 +4,22 @@ use std::collections::HashSet;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use crate::boxes::TestBox;
-use crate::support::{Project, Ran, get};
+use crate::support::{Project, Ran, Stop, get};
 
 /// Collects the command lines of all processes, over and over. A box's processes are this machine's, too.
 struct ProcessList {
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     watcher: JoinHandle<(HashSet<Vec<u8>>, usize)>,
 }
 
 impl ProcessList {
     fn watch() -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&stop);
+        let stop = Stop::default();
+        let told = stop.told();
         let watcher = std::thread::spawn(move || {
             let (mut seen, mut rounds) = (HashSet::new(), 0);
             while !told.load(Ordering::Relaxed) {
@@ -43,7 +42,7 @@ impl ProcessList {
     }
 
     fn seen(self) -> Vec<String> {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.tell();
         let (seen, rounds) = self.watcher.join().unwrap();
         assert!(rounds > 100, "looked only {rounds} times");
         seen.iter().map(|line| String::from_utf8_lossy(line).replace('\0', " ")).collect()

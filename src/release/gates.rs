@@ -11,7 +11,7 @@ use crate::shell::{Cmd, Script};
 
 use super::instances;
 use super::migrations::{self, KEEP_ANSWERS};
-use super::steps::{IS_COLLECTED, Steps};
+use super::steps::{IS_COLLECTED, PYTHON_AS_APP, Steps};
 
 /// The step that only asks for the settings.
 pub const ASKING: &str = "ask Django for its settings";
@@ -353,7 +353,7 @@ impl Steps<'_> {
             .line("ask=$(mktemp -d)")
             .then(&heredoc("cat >\"$ask/health.py\"", &health_program(&self.site(false))))
             .line("chmod 0755 \"$ask\"; chmod 0644 \"$ask/health.py\"")
-            .line("healthy() { setpriv --reuid \"$app\" --regid \"$app\" --init-groups -- /usr/bin/python3 -I -S -E \"$ask/health.py\" \"$(cat \"$state/preflight\" 2>/dev/null)\" \"$@\"; }")
+            .line(&format!("healthy() {{ {PYTHON_AS_APP} \"$ask/health.py\" \"$(cat \"$state/preflight\" 2>/dev/null)\" \"$@\"; }}"))
     }
 
     /// Loads the health check before there is anything to check: Python takes as long to start as a release to answer.

@@ -275,8 +275,7 @@ shares() {
             return Script::new();
         };
         let folder = if root.starts_with('/') { quote(root) } else { "\"$top/static\"".to_string() };
-        let user = "setpriv --reuid \"$app\" --regid \"$app\" --init-groups -- /usr/bin/python3 -I -S -E";
-        heredoc(&format!("{user} - {folder}"), PACK)
+        heredoc(&format!("{PYTHON_AS_APP} - {folder}"), PACK)
     }
 
     /// Gives later releases the environment that this one has.
@@ -481,6 +480,10 @@ is_collected() {
 
 /// Compiles what a folder of before doesn't have compiled.
 pub(super) const COMPILE: &str = include_str!("../../templates/django/compile.py");
+
+/// The system's Python as the application's user, for programs that need nothing of the project.
+pub(super) const PYTHON_AS_APP: &str =
+    r#"setpriv --reuid "$app" --regid "$app" --init-groups -- /usr/bin/python3 -I -S -E"#;
 
 /// Packs static files.
 const PACK: &str = include_str!("../../templates/django/pack.py");
