@@ -2,8 +2,11 @@
 //!
 //! Invariant: pure. The bundle travels over stdin into a folder that only root can read.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::plan::{Action, Change, FileWrite, Plan, Step};
-use crate::shell::{Cmd, Script};
+use crate::resources::file::sha256;
+use crate::shell::{Cmd, Script, Stretch};
 
 /// The steps of an apply.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +47,41 @@ pub fn bundle(plan: &Plan) -> Bundle {
     let units = plan.changes.iter().filter(|change| change.id.kind == "unit" && acts(change.action));
     let units = units.map(|change| change.id.name.clone()).collect();
     Bundle { steps, data, units }
+}
+
+/// Begins a line that stands for what the server keeps; the rest of it is its name.
+const KEPT: char = '\u{1f}';
+
+/// Parts of ship shorter than this are sent each time.
+const WORTH_KEEPING: usize = 400;
+
+/// The steps as files. Parts of ship that are in them are files of their own, named by their content, which the server keeps
+/// and which are left out if it has them: they are most of what a release takes. Without `kept`, each step is whole.
+pub fn step_files(bundle: &Bundle, kept: Option<&BTreeSet<String>>) -> Vec<(String, Vec<u8>)> {
+    let mut parts = BTreeMap::new();
+    let mut files = Vec::new();
+    for step in &bundle.steps {
+        let text = step.script.text();
+        let mut sent = text.to_string();
+        if let Some(kept) = kept.filter(|_| !text.contains(KEPT)) {
+            sent.clear();
+            for stretch in step.script.stretches() {
+                match stretch {
+                    Stretch::Fixed(text) if text.len() >= WORTH_KEEPING => {
+                        let name: String = sha256(text.as_bytes()).chars().take(16).collect();
+                        sent.extend([KEPT.to_string(), name.clone(), "\n".to_string()]);
+                        if !kept.contains(&name) {
+                            parts.insert(format!("parts/{name}"), text.as_bytes().to_vec());
+                        }
+                    }
+                    Stretch::Fixed(text) | Stretch::Own(text) => sent.push_str(text),
+                }
+            }
+        }
+        files.push((format!("steps/{}", step.id), sent.into_bytes()));
+    }
+    files.extend(parts);
+    files
 }
 
 fn script(change: &Change, data: &mut Vec<(String, Vec<u8>)>) -> Script {
@@ -137,7 +175,7 @@ pub fn launch_script(launch: &Launch) -> Script {
         .line("    ( cd \"$old\" && rm -rf steps data before upload upload.part upload.failed )")
         .line("done")
         .line("mkdir \"$apply\"")
-        .line(&format!("head -c {} | tar -xzf - -C \"$apply\" --no-same-owner", launch.bundle_bytes))
+        .line(&format!("head -c {} | tar -xmzf - -C \"$apply\" --no-same-owner", launch.bundle_bytes))
         .line(": >\"$apply/journal\"")
         .line(
             "systemd-run --quiet --collect --unit=\"ship-$app-$id\" --description=\"ship: changing $app\" \
@@ -384,19 +422,62 @@ done
 }
 
 /// A heredoc with a quoted delimiter that doesn't occur in the text.
-pub fn heredoc(command: &str, text: &str) -> Script {
+pub fn heredoc(command: &str, text: impl Into<Script>) -> Script {
+    let text = text.into();
     let mut delimiter = String::from("SHIP_END");
-    while text.lines().any(|line| line == delimiter) {
+    while text.text().lines().any(|line| line == delimiter) {
         delimiter.push('_');
     }
-    let newline = if text.ends_with('\n') { "" } else { "\n" };
-    Script::from_text(format!("{command} <<{}\n{text}{newline}{delimiter}", format_args!("'{delimiter}'")))
+    // An empty text is an empty line, too.
+    let text = if text.is_empty() { text.line("") } else { text };
+    Script::new().line(&format!("{command} <<'{delimiter}'")).then(&text).line(&delimiter)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::plan::{Action, ResourceId};
+
+    const LONG: &str = concat!(
+        "# A part of ship that is long enough for a server to keep it, so that it is sent once and not with every release.\n",
+        "# A part of ship that is long enough for a server to keep it, so that it is sent once and not with every release.\n",
+        "# A part of ship that is long enough for a server to keep it, so that it is sent once and not with every release.\n",
+        "# A part of ship that is long enough for a server to keep it, so that it is sent once and not with every release.\n",
+        "true\n",
+    );
+
+    fn sent(script: Script, kept: Option<&[&str]>) -> Vec<(String, String)> {
+        let step = BundleStep { id: "0001".into(), title: String::new(), script };
+        let bundle = Bundle { steps: vec![step], data: Vec::new(), units: Vec::new() };
+        let kept: Option<BTreeSet<String>> =
+            kept.map(|names| names.iter().map(ToString::to_string).collect());
+        let files = step_files(&bundle, kept.as_ref()).into_iter();
+        files.map(|(path, bytes)| (path, String::from_utf8(bytes).unwrap())).collect()
+    }
+
+    #[test]
+    fn what_a_server_keeps_is_sent_once() {
+        let script = Script::new()
+            .set("n", "v7")
+            .then(&heredoc("cat >program", LONG))
+            .then(&Script::fixed("short"))
+            .line("true");
+        let name: String = sha256(LONG.as_bytes()).chars().take(16).collect();
+        let step = format!("n=v7\ncat >program <<'SHIP_END'\n\u{1f}{name}\nSHIP_END\nshort\ntrue\n");
+        let first = sent(script.clone(), Some(&[]));
+        assert_eq!(first, [("steps/0001".into(), step.clone()), (format!("parts/{name}"), LONG.to_string())]);
+        assert_eq!(sent(script.clone(), Some(&[&name])), [("steps/0001".into(), step)]);
+        assert_eq!(sent(script.clone(), None), [("steps/0001".into(), script.text().to_string())]);
+    }
+
+    #[test]
+    fn what_a_configuration_says_is_never_kept() {
+        let value = format!("{LONG}\u{1f}0123456789abcdef\n");
+        let script = Script::new().set("value", &value).then(&LONG.into());
+        assert_eq!(sent(script.clone(), Some(&[])), [("steps/0001".into(), script.text().to_string())]);
+        let script = heredoc("cat", LONG.to_string());
+        assert_eq!(sent(script.clone(), Some(&[])), [("steps/0001".into(), script.text().to_string())]);
+    }
 
     #[test]
     fn a_file_is_put_in_place_by_a_rename() {

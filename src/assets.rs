@@ -20,6 +20,16 @@ pub struct Asset {
     pub text: String,
 }
 
+impl Asset {
+    /// Whether it is the product's own, as it came.
+    pub fn is_built_in(&self) -> bool {
+        self.origin.ends_with(BUILT_IN)
+    }
+}
+
+/// Ends the origin of what is the product's own.
+const BUILT_IN: &str = " (built in)";
+
 /// All playbooks and templates by name.
 #[derive(Debug, Clone, Default)]
 pub struct Assets {
@@ -76,7 +86,7 @@ pub fn template_failure(error: &crate::playbook::TemplateError) -> Failure {
 fn embedded(dir: &Dir<'_>, top: &str, into: &mut BTreeMap<String, Asset>) {
     for file in dir.files() {
         let (Some(name), Some(text)) = (file.path().to_str(), file.contents_utf8()) else { continue };
-        let asset = Asset { origin: format!("{top}/{name} (built in)"), text: text.to_string() };
+        let asset = Asset { origin: format!("{top}/{name}{BUILT_IN}"), text: text.to_string() };
         into.insert(name.to_string(), asset);
     }
     for folder in dir.dirs() {

@@ -20,7 +20,7 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::apply::{
     Bundle, End, Event, JournalReader, Launch, attach_script, bundle, cause, launch_script, order,
-    stop_script,
+    step_files, stop_script,
 };
 use crate::assets::{Asset, Assets, template_failure};
 use crate::config::{Config, Database, PlaybookRef};
@@ -806,7 +806,7 @@ async fn apply(
 ) -> Result<Applied, Failure> {
     let Route { session, talk, look } = route;
     let bundle = bundle(&planned.plan);
-    let packed = pack_bundle(&bundle, &desired.assets)?;
+    let packed = pack_bundle(&bundle, &desired.assets, &facts.app.kept)?;
     let send = planned.release.as_ref().and_then(|release| release.upload.as_ref()).map(|delta| &delta.send);
     let upload = match send.filter(|send| !send.is_empty()) {
         Some(paths) => Some(crate::source::pack(project, &desired.source.tree, paths)?),
@@ -1178,17 +1178,20 @@ fn is_for_the_message(line: &str) -> bool {
     [CAUSE, HINT, NOTE, ADVICE].iter().any(|beginning| line.starts_with(beginning))
 }
 
-/// The bundle as the archive that the server unpacks.
-fn pack_bundle(bundle: &Bundle, assets: &Assets) -> Result<Vec<u8>, Failure> {
+/// The bundle as the archive that the server unpacks, without what it keeps of ship.
+fn pack_bundle(bundle: &Bundle, assets: &Assets, kept: &BTreeSet<String>) -> Result<Vec<u8>, Failure> {
     let failed = |error: std::io::Error| Failure::failed(format!("can't pack the steps: {error}"));
-    let runner = assets.template("apply.sh").map(|asset| asset.text.clone()).unwrap_or_default();
-    let mut files =
-        vec![("run".to_string(), runner.into_bytes()), ("order".to_string(), order(bundle).into_bytes())];
+    let text = |name| assets.template(name).map(|asset| asset.text.clone()).unwrap_or_default();
     let pending: String = bundle.units.iter().map(|unit| format!("{unit}\n")).collect();
-    files.push(("pending".to_string(), pending.into_bytes()));
-    let why_not = assets.template("why-not.sh").map(|asset| asset.text.clone()).unwrap_or_default();
-    files.push(("why-not".to_string(), why_not.into_bytes()));
-    files.extend(bundle.steps.iter().map(|step| (format!("steps/{}", step.id), step.script.text().into())));
+    let mut files = vec![
+        ("run".to_string(), text("apply.sh").into_bytes()),
+        ("order".to_string(), order(bundle).into_bytes()),
+        ("pending".to_string(), pending.into_bytes()),
+        ("why-not".to_string(), text("why-not.sh").into_bytes()),
+    ];
+    // One of the project's own may know nothing of it.
+    let puts_together = assets.template("apply.sh").is_some_and(Asset::is_built_in);
+    files.extend(step_files(bundle, puts_together.then_some(kept)));
     files.extend(bundle.data.iter().map(|(name, bytes)| (format!("data/{name}"), bytes.clone())));
     let mut archive =
         tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best()));

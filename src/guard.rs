@@ -29,7 +29,7 @@ pub fn guarded(mut changes: Vec<Change>, app: &str) -> Vec<Change> {
     let within: Vec<&Change> =
         changes.iter().skip(first).take(last - first + 1).filter(|one| risky(one)).collect();
     let prepare = prepare(&within, app);
-    let script = Script::new().set("app", app).then(&Script::from_text(CONFIRM));
+    let script = Script::new().set("app", app).then(&Script::fixed(CONFIRM));
     let why = "a new login proves that nobody is locked out";
     changes.insert(last + 1, Change::run(ResourceId::new(KIND, "log in afresh"), Action::Run, why, script));
     let why =
@@ -50,7 +50,7 @@ pub fn confirm_script(app: &str) -> Script {
 }
 
 fn prepare(changes: &[&Change], app: &str) -> Script {
-    let mut script = Script::new().set("app", app).then(&Script::from_text(PREPARE));
+    let mut script = Script::new().set("app", app).then(&Script::fixed(PREPARE));
     let names = |kinds: &[&str]| {
         let mut names: Vec<String> = changes
             .iter()
@@ -69,7 +69,7 @@ fn prepare(changes: &[&Change], app: &str) -> Script {
     script
         .then(&heredoc("cat >\"$guard/revert\"", REVERT))
         .set("patience", PATIENCE_S.to_string())
-        .then(&Script::from_text(ARM))
+        .then(&Script::fixed(ARM))
 }
 
 const PREPARE: &str = r#"guard=/var/lib/ship/$app/guard

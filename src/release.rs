@@ -587,7 +587,7 @@ fn recipe(context: &Context<'_>, facts: &Facts) -> Result<String, ReleaseError> 
         vars.insert("item".into(), worker_item(name, worker));
         text.push_str(&context.templates.render("systemd/worker@.service.j2", &vars, Some(&facts.host))?);
     }
-    text.push_str(&overlay::program(context.config, &context.source.settings).unwrap_or_default());
+    text.push_str(overlay::program(context.config, &context.source.settings).unwrap_or_default().text());
     Ok(sha256(text.as_bytes()).chars().take(12).collect())
 }
 

@@ -91,7 +91,20 @@ impl Cmd {
 
 /// A POSIX shell script.
 #[derive(Clone, PartialEq, Eq, Default, PartialOrd, Ord, Hash)]
-pub struct Script(String);
+pub struct Script {
+    text: String,
+    /// Where parts of ship itself are in it: the beginning and the end of each.
+    fixed: Vec<(usize, usize)>,
+}
+
+/// A stretch of a script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stretch<'a> {
+    /// Part of ship, and the same whatever is deployed.
+    Fixed(&'a str),
+    /// Made for this script.
+    Own(&'a str),
+}
 
 impl Script {
     /// An empty script.
@@ -99,38 +112,57 @@ impl Script {
         Self::default()
     }
 
-    /// Takes shell text as it is. For constant text and for recipes, which are code themselves.
+    /// Takes shell text as it is. For recipes, which are code themselves.
     pub fn from_text(text: impl Into<String>) -> Self {
         let mut text = text.into();
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
         }
-        Self(text)
+        Self { text, fixed: Vec::new() }
+    }
+
+    /// Takes a constant. A server may keep it: it holds nothing of a configuration, as its lifetime shows.
+    pub fn fixed(text: &'static str) -> Self {
+        let script = Self::from_text(text);
+        Self { fixed: vec![(0, script.text.len())], ..script }
+    }
+
+    /// What it consists of, in order.
+    pub fn stretches(&self) -> Vec<Stretch<'_>> {
+        let mut stretches = Vec::new();
+        let mut done = 0;
+        for (begin, end) in self.fixed.iter().copied().chain([(self.text.len(), self.text.len())]) {
+            stretches.extend(self.text.get(done..begin).map(Stretch::Own));
+            stretches.extend(self.text.get(begin..end).map(Stretch::Fixed));
+            done = end;
+        }
+        stretches.retain(|stretch| !matches!(stretch, Stretch::Fixed("") | Stretch::Own("")));
+        stretches
     }
 
     /// Adds a command on a line of its own.
     #[must_use]
     pub fn cmd(mut self, cmd: Cmd) -> Self {
-        self.0.push_str(cmd.text());
-        self.0.push('\n');
+        self.text.push_str(cmd.text());
+        self.text.push('\n');
         self
     }
 
     /// Adds a line of shell text as it is: control flow, never a value.
     #[must_use]
     pub fn line(mut self, text: &str) -> Self {
-        self.0.push_str(text);
-        self.0.push('\n');
+        self.text.push_str(text);
+        self.text.push('\n');
         self
     }
 
     /// Sets a shell variable to a quoted value.
     #[must_use]
     pub fn set(mut self, name: &str, value: impl AsRef<str>) -> Self {
-        self.0.push_str(name);
-        self.0.push('=');
-        self.0.push_str(&quote(value.as_ref()));
-        self.0.push('\n');
+        self.text.push_str(name);
+        self.text.push('=');
+        self.text.push_str(&quote(value.as_ref()));
+        self.text.push('\n');
         self
     }
 
@@ -145,24 +177,38 @@ impl Script {
     /// Appends another script.
     #[must_use]
     pub fn then(mut self, other: &Script) -> Self {
-        self.0.push_str(&other.0);
+        let shift = self.text.len();
+        self.fixed.extend(other.fixed.iter().map(|(begin, end)| (begin + shift, end + shift)));
+        self.text.push_str(&other.text);
         self
     }
 
     /// The script as text.
     pub fn text(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// Whether there is nothing to run.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.text.is_empty()
+    }
+}
+
+impl From<&'static str> for Script {
+    fn from(text: &'static str) -> Self {
+        Self::fixed(text)
+    }
+}
+
+impl From<String> for Script {
+    fn from(text: String) -> Self {
+        Self::from_text(text)
     }
 }
 
 impl fmt::Debug for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 

@@ -455,7 +455,7 @@ fn certbot(config: &Config, acme: &Acme, doing: &str) -> Script {
     } else {
         script
     };
-    script.then(&Script::from_text(CERTBOT))
+    script.then(&Script::fixed(CERTBOT))
 }
 
 fn get(config: &Config, acme: &Acme, names: &[String]) -> Script {

@@ -9,6 +9,7 @@ if [ "$#" = 3 ]; then
   bash "$0" "$@" steps
   # Nobody waits for what releases have thrown away.
   rm -rf "/srv/$app/releases/.gone"
+  find "/var/lib/ship/$app/kept" -type f -mtime +60 -delete 2>/dev/null
   # An installation that was interrupted has left it behind. It keeps nothing from starting, but is nobody's any more.
   if grep -qs '^# Managed by ship' /usr/sbin/policy-rc.d; then rm -f /usr/sbin/policy-rc.d; fi
   exit
@@ -23,6 +24,26 @@ exec 9>>../../lock
 if ! flock -w 2 9; then say 'end busy'; exit 75; fi
 seen=$(cat ../../generation 2>/dev/null)
 if [ "${seen:-0}" != "$2" ]; then say 'end stale'; exit 75; fi
+# Steps are whole once the parts of ship that the server keeps are in them.
+put_together() {
+  if [ -d parts ]; then mkdir -p ../../kept && mv -f parts/* ../../kept/ || return 1; fi
+  LC_ALL=C awk '
+    FNR == 1 { if (out) close(out); out = FILENAME ".whole" }
+    /^\037/ {
+      part = "../../kept/" substr($0, 2)
+      while ((got = (getline line <part)) > 0) print line >out
+      close(part)
+      if (got < 0) exit 9
+      next
+    }
+    { print >out }' steps/*
+}
+put_together
+case $? in
+  0) ;;
+  9) say 'end stale'; exit 75 ;;
+  *) say 'end 74'; exit 74 ;;
+esac
 if ! { echo "$(($2 + 1))" >../../generation.new && mv ../../generation.new ../../generation; }; then say 'end 74'; exit 74; fi
 # Commands that run as the site end with this unit.
 export SHIP_UNIT="ship-$app-${1##*/}.service"
@@ -42,7 +63,7 @@ while read -r step title; do
   if [ -e stop ]; then stopped=1; break; fi
   say "start $step $title"
   rc=0
-  sh -eu "steps/$step" || rc=$?
+  sh -eu "steps/$step.whole" || rc=$?
   # A step that has found nothing to do has left word of it.
   idle=
   if [ -e idle ]; then rm idle; idle=' idle'; fi
@@ -52,7 +73,6 @@ while read -r step title; do
   if [ "$rc" -ne 0 ]; then break; fi
   case $title in 'start '*|'restart '*|'reload '*) settled "${title#* }" ;; esac
 done <order
-if [ -e reloading ]; then flock reloading rm reloading; fi
 # What waits for a switch that doesn't come serves nobody.
 if [ -s held ]; then systemctl stop --no-block "$(cat held)"; rm -rf "/run/ship/$app"; fi
 rm -rf steps data held before upload upload.part upload.failed

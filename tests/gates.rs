@@ -340,6 +340,11 @@ fn what_a_release_brings_itself_does_not_fail_it() {
     });
     project.ship(&["plan"]).exits(0);
 
+    // Whoever is asked for another release says so without the project's page, to this server alone.
+    let ask = "import http.client as h; c = h.HTTPConnection('127.0.0.1', 80); c.request('GET', '/', headers={'Host': 'localhost', \
+               'X-Ship-Check': 'v4'}); r = c.getresponse(); print(r.status, r.getheader('X-Ship-Release'), len(r.read()))";
+    assert_eq!(server.exec(&format!("python3 -c {}", ship::shell::quote(ask))).trim(), "421 v5 0");
+
     // A config change passes the same gates.
     project.ship(&["config", "set", "SECRET_KEY="]).exits(1).says("ImproperlyConfigured: Set SECRET_KEY");
     assert_eq!(get(&server, "/").status, 200);
@@ -398,7 +403,7 @@ fn check(answer: Answers) -> String {
     });
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("health.py");
-    std::fs::write(&file, ship::release::gates::health_program(&site)).unwrap();
+    std::fs::write(&file, ship::release::gates::health_program(&site).text()).unwrap();
     let ran = Command::new("python3").arg("-I").arg(&file).arg("{}").output().unwrap();
     stop.store(true, Ordering::Relaxed);
     drop(std::net::TcpStream::connect(("127.0.0.1", port)));
@@ -448,7 +453,7 @@ fn what_counts_as_healthy_behind_nginx() {
     ship-cause: GET http://b.example/ answered 400
     nobody says who it is: healthy
     nginx finds nobody: ship-cause: GET http://a.example/ answered 502
-    the new one is never there: ship-cause: v2 did not answer any of 200 requests
+    the new one is never there: ship-cause: v2 did not answer any of 1000 requests
     a login page: healthy
     a login page that is ill: ship-cause: GET http://a.example/login/ answered 500
     the other name: healthy

@@ -41,6 +41,8 @@ pub struct App {
     pub environment: Option<String>,
     /// Units that an interrupted apply should still have started, restarted or reloaded.
     pub pending: BTreeSet<String>,
+    /// Parts of ship that the server keeps, by what their content makes of their names.
+    pub kept: BTreeSet<String>,
 }
 
 /// A running instance of a process.
@@ -203,6 +205,8 @@ if [ -e lock ] && ! flock -n -s lock true; then
 fi
 [ ! -e generation ] || printf 'generation\t%s\n' "$(cat generation)"
 [ ! -e pending ] || sed 's/^/pending\t/' pending
+# A power loss may have left less of a part than its name says.
+( cd kept 2>/dev/null && sha256sum -- * 2>/dev/null | sed -n 's/^\([0-9a-f]\{16\}\)[0-9a-f]*  \1$/kept\t\1/p' )
 tail -n 200 releases.jsonl 2>/dev/null | sed 's/^/release\t/'
 cd releases 2>/dev/null && {
   grep -s '' v*/tree v*/venv v*/config v*/recipe v*/https v*/answer.json v*/settings.json v*/record v*/failed v*/applied v*/partly | sed 's/^/build\t/'
@@ -268,6 +272,9 @@ pub fn parse(body: &str) -> Result<App, FactError> {
             "generation" => app.generation = value.parse().unwrap_or(0),
             "pending" => {
                 app.pending.insert(value.into());
+            }
+            "kept" => {
+                app.kept.insert(value.into());
             }
             // A line torn by a power loss must not stop every later deploy.
             "release" => app.releases.extend(serde_json::from_str::<Record>(value).ok()),

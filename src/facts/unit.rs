@@ -19,12 +19,17 @@ pub struct Unit {
     pub needs_reload: bool,
 }
 
+/// Locked by what reloads systemd while nobody waits for it.
+pub const READING: &str = "/run/ship.reading-units";
+
 /// Asks for units, in order.
 pub fn script(names: &[&str]) -> Script {
     if names.is_empty() {
         return Script::new();
     }
-    Script::new().cmd(
+    // A release that was switched to has not waited for systemd to read its units again.
+    let reading = Cmd::new("flock").arg("-s").arg("-w").arg("30").arg(READING).arg("true").raw("2>/dev/null");
+    Script::new().line(&format!("[ ! -e {READING} ] || {}", reading.text())).cmd(
         Cmd::new("systemctl")
             .arg("show")
             .arg("--property=LoadState,ActiveState,UnitFileState,NeedDaemonReload,Job")

@@ -78,7 +78,7 @@ fn elsewhere(config: &Config, words: &str) -> Script {
         .line("n=$(readlink \"/srv/$app/current\")")
         .line("n=${n##*/}; top=/srv/$app; release=$top/releases/$n")
         .line("SHIP_UNIT=${SHIP_UNIT:--.slice}")
-        .then(&Script::from_text(AS_APP))
+        .then(&Script::fixed(AS_APP))
         .then(&heredoc(&format!("as_app \"$top/venvs/$n/bin/python\" - \"$target\" {words}"), ELSEWHERE))
 }
 
@@ -104,7 +104,7 @@ pub fn spool_dump(config: &Config, id: &str, of: Of) -> Script {
         .line("find \"$spools\" -mindepth 1 -maxdepth 1 -mmin +1440 -exec rm -rf {} +")
         .line("db_there || exit 44")
         .line("bytes=$(db_bytes)")
-        .then(&Script::from_text(ROOM))
+        .then(&Script::fixed(ROOM))
         .line("spool=$spools/$id")
         .line("mkdir -m 0711 \"$spool\"")
         .line("trap 'rc=$?; [ $rc -eq 0 ] || rm -rf \"$spool\"' EXIT");
@@ -175,7 +175,7 @@ pub fn spool_write(config: &Config, id: &str, name: &str, bytes: u64, sha256: &s
         .line("spools=/var/lib/ship/$app/spool")
         .line("install -d -m 0711 \"$spools\" \"$spools/$id\"")
         .line("find \"$spools\" -mindepth 1 -maxdepth 1 -mmin +1440 -exec rm -rf {} +")
-        .then(&Script::from_text(ROOM))
+        .then(&Script::fixed(ROOM))
         .line("cat >\"$spools/$id/$name.part\"")
         .line("[ \"$(sha256sum <\"$spools/$id/$name.part\" | cut -d' ' -f1)\" = \"$sha256\" ] || { echo 'ship-cause: it did not arrive whole'; exit 1; }")
         .line("mv \"$spools/$id/$name.part\" \"$spools/$id/$name\"")
@@ -243,7 +243,7 @@ impl Restore<'_> {
             let script = prelude()
                 .line("[ -e \"$spool/database\" ] || exit 0")
                 .line("bytes=$(stat -c %s \"$spool/database\")")
-                .then(&Script::from_text(ROOM))
+                .then(&Script::fixed(ROOM))
                 .line("db_load \"$spool/database\" \"$app.restored\"");
             changes.push(change("read it in beside the database", self.shown, script));
         }
@@ -255,15 +255,15 @@ impl Restore<'_> {
             changes.push(change("apply what the live release has and it lacks", "", script));
         }
         if self.database {
-            let script = prelude().set("stamp", self.stamp).then(&Script::from_text(SAFETY_DUMP));
+            let script = prelude().set("stamp", self.stamp).then(&Script::fixed(SAFETY_DUMP));
             changes.push(change("dump the database as it is", "to have it if this was a mistake", script));
         }
         if self.media {
-            let script = prelude().then(&Script::from_text(MEDIA));
+            let script = prelude().then(&Script::fixed(MEDIA));
             changes.push(change("put the media back", "files that came since then stay", script));
         }
         if self.database {
-            let script = prelude().then(&Script::from_text(SWAP));
+            let script = prelude().then(&Script::fixed(SWAP));
             changes.push(change(SWAPS, "the site waits for it", script));
         }
         let script = prelude().line("rm -rf \"$spool\"");

@@ -30,7 +30,7 @@ impl Steps<'_> {
             .prelude()
             .set("folder", &node.folder)
             .set("modules", hash(node, self.context.source))
-            .then(&Script::from_text(PREPARE))
+            .then(&Script::fixed(PREPARE))
             .line("rm -rf node_modules")
             .line("if [ -d \"$cache/$modules/node_modules\" ]; then")
             .line("  mv \"$cache/$modules/node_modules\" .")
@@ -41,13 +41,13 @@ impl Steps<'_> {
             .line("trap keep EXIT")
             .line("export NODE_ENV=production")
             .line("run npm run build")
-            .then(&Script::from_text(COLLECT));
+            .then(&Script::fixed(COLLECT));
         let script = self
             .guarded("build the front end")
             .line("if [ ! -e \"$state/frontend\" ]; then")
             .line("install -d -o \"$app-build\" -g \"$app-build\" -m 0750 \"/var/cache/ship/$app\" \"/var/cache/ship/$app/node\"")
-            .then(&heredoc("runuser -u \"$app-build\" -- sh -eu", body.text()))
-            .then(&Script::from_text(ADD))
+            .then(&heredoc("runuser -u \"$app-build\" -- sh -eu", body))
+            .then(&Script::fixed(ADD))
             .line("fi");
         let why = format!("npm run build, {}", node.shown());
         Some(self.change("build the front end", why, script))

@@ -2,6 +2,8 @@
 //!
 //! Invariant: whatever fails here leaves the old release as it was, and a stamp that says what failed and why.
 
+use std::sync::LazyLock;
+
 use serde_json::json;
 
 use crate::apply::heredoc;
@@ -63,35 +65,50 @@ preflight() {
   code=0
   if [ "$1" = first ] && hold; then passed=1; else in_a_unit; fi
   touch "$out"
-  if [ "$1" != final ]; then
-    keep_told ship-answer answer.json
-    if [ -s "$state/answer.json" ]; then printf '%s\n' "$venv" >"$state/venv"; fi
-    keep_told ship-settings settings.json
-    keep_told ship-static static
-    sed -n 's/^ship-override: //p' "$out" >"$state/.new"
-    # What is laid over the settings is told when it is not what the live release has, once.
-    if ! cmp -s "$state/.new" "$state/overrides" && ! cmp -s "$state/.new" "$state/../$old/overrides"; then
-      sed 's/^/ship-note: /' "$state/.new"
-    fi
-    mv "$state/.new" "$state/overrides"
+  rm -rf "$state/.said"; mkdir "$state/.said"
+  # What it said becomes stamps, the last line of a kind each; what the project itself printed is the evidence, but for a
+  # traceback in its own log, which is the same once more.
+  awk -v to="$state/.said/" -v stage="$1" '
+    function stamp(name, text) { printf "%s", text >(to name); close(to name) }
+    sub(/^ship-answer: /, "") { answer = $0 "\n"; next }
+    sub(/^ship-settings: /, "") { settings = $0 "\n"; next }
+    sub(/^ship-static: /, "") { static = $0 "\n"; next }
+    sub(/^ship-override: /, "") { overrides = overrides $0 "\n"; next }
+    sub(/^ship-result: /, "") { result = $0 "\n"; next }
+    sub(/^ship-told: /, "") { told = told $0 "\n"; next }
+    sub(/^ship-warning: /, "") { if (!warned[$0]++) warnings = warnings $0 "\n"; next }
+    /^ship-end: / { next }
+    /^ship-evidence$/ { kept = ""; next }
+    { kept = kept $0 "\n" }
+    END {
+      printf "%s", kept
+      if (stage != "final") {
+        if (answer != "") stamp("answer.json", answer)
+        if (settings != "") stamp("settings.json", settings)
+        if (static != "") stamp("static", static)
+        stamp("overrides", overrides)
+      }
+      stamp("preflight", result)
+      stamp("warnings", warnings)
+      stamp("told", told)
+      if (match(result, /"pending": \[[^]]*\]/)) brings = substr(result, RSTART + 12, RLENGTH - 13) "\n"
+      gsub(/"/, "", brings)
+      if (stage == "first") stamp("brings", brings)
+    }' "$out"
+  # What is laid over the settings is told when it is not what the live release has, once.
+  new=$state/.said/overrides
+  if [ -s "$new" ] && ! same "$new" "$state/overrides" && ! same "$new" "$state/../$old/overrides"; then
+    sed 's/^/ship-note: /' "$new"
   fi
-  sed -n 's/^ship-result: //p' "$out" | tail -n 1 >"$state/.new"
-  mv "$state/.new" "$state/preflight"
-  # What the first preflight of a release has said, the second one doesn't say again.
-  if [ "$1" = first ] || ! mv "$state/warnings" "$state/.warned" 2>/dev/null; then : >"$state/.warned"; fi
-  sed -n 's/^ship-warning: //p' "$out" | sort -u >"$state/warnings"
-  told=$(sed -n 's/^ship-told: //p' "$out")
-  # A traceback in the project's own log is the evidence once more.
-  grep -vE '^ship-(result|warning|told|answer|settings|override|static|end): ' "$out" |
-    awk '/^ship-evidence$/ { kept = ""; next } { kept = kept $0 "\n" } END { printf "%s", kept }' || true
-  if [ "$1" = first ]; then
-    sed -n 's/.*"pending": \[\([^]]*\)\].*/\1/p' "$state/preflight" | tr -d '"' >"$state/brings"
+  # What the first preflight of a release has said, the second one doesn't say again; nor what was said of the live release.
+  if [ -s "$state/.said/warnings" ]; then
+    said=$state/../$old/warnings; before=$state/warnings
+    if [ -z "$old" ] || [ ! -e "$said" ]; then said=/dev/null; fi
+    if [ "$1" = first ] || [ ! -e "$before" ]; then before=/dev/null; fi
+    grep -vxF -f "$said" -f "$before" "$state/.said/warnings" | sed 's/^/ship: /' || true
   fi
-  # What was said of the live release is not said again.
-  said=$state/../$old/warnings
-  if [ -z "$old" ] || [ ! -e "$said" ]; then said=/dev/null; fi
-  grep -vxF -f "$said" -f "$state/.warned" "$state/warnings" | sed 's/^/ship: /' || true
-  rm -f "$state/.warned"
+  mv -t "$state" "$state/.said/"*
+  if [ "$1" != final ] && [ -s "$state/answer.json" ]; then printf '%s\n' "$venv" >"$state/venv"; fi
   if [ -z "$passed" ] && [ "$code" != 64 ] && ! grep -q '^ship-cause: ' "$out"; then
     ended=$(systemctl show -p Result -p ExecMainStatus "$unit" | sort -r | tr '\n' ' ')
     case $ended in
@@ -101,7 +118,7 @@ preflight() {
     esac
   fi
   [ -n "$passed" ] || systemctl reset-failed "$unit" 2>/dev/null || true
-  rm -f "$file" "$out" "$state/stage.env"
+  rm -rf "$file" "$out" "$state/stage.env" "$state/.said"
   # However it was ended, it is no success.
   if [ -z "$passed" ] && [ "$code" -eq 0 ]; then code=1; fi
 }
@@ -133,11 +150,7 @@ END
   if systemctl start "$unit" 2>/dev/null; then passed=1
   else code=$(systemctl show -p ExecMainStatus --value "$unit"); fi
 }
-# The last line of a kind becomes a stamp.
-keep_told() {
-  sed -n "s/^$1: //p" "$out" | tail -n 1 >"$state/.new"
-  if [ -s "$state/.new" ]; then mv "$state/.new" "$state/$2"; fi
-}
+same() { [ -e "$2" ] && cmp -s "$1" "$2"; }
 "#;
 
 /// Which folders are shared follows from what the settings answer, and the page that is asked for may need them. Where the
@@ -210,22 +223,27 @@ watch() {
 }
 "#;
 
-/// A script for Python with what it must know of the site.
-fn program(site: &serde_json::Value, script: &str) -> String {
+/// The beginning of a program for Python, with what it must know of the site.
+fn program(site: &serde_json::Value) -> Script {
     // JSON's string literals are a subset of Python's.
     let site = serde_json::Value::from(site.to_string());
-    format!("import json\n\nSHIP = json.loads({site})\n{ANSWERS}\n\n{script}")
+    Script::new().line("import json").line(&format!("SHIP = json.loads({site})")).then(&ANSWERS.into())
 }
 
-/// The preflight with its parts.
-fn preflight_program(site: &serde_json::Value) -> String {
+/// The parts of the preflight that are programs of their own.
+static PARTS: LazyLock<String> = LazyLock::new(|| {
     let parts = json!({ "ask": ASK, "migrations": migrations::QUESTIONS, "static": STATIC });
-    program(site, &format!("PARTS = {parts}\n\n{PREFLIGHT}"))
+    format!("PARTS = {parts}\n")
+});
+
+/// The preflight with its parts.
+fn preflight_program(site: &serde_json::Value) -> Script {
+    program(site).then(&PARTS.as_str().into()).then(&PREFLIGHT.into())
 }
 
 /// The program that asks the site through nginx; its argument is what the preflight found.
-pub fn health_program(site: &serde_json::Value) -> String {
-    program(site, HEALTH)
+pub fn health_program(site: &serde_json::Value) -> Script {
+    program(site).then(&HEALTH.into())
 }
 
 impl Steps<'_> {
@@ -235,7 +253,7 @@ impl Steps<'_> {
         self.prelude()
             .set("doing", doing)
             .set("record", record)
-            .then(&Script::from_text(ON_FAILURE))
+            .then(&Script::fixed(ON_FAILURE))
             .line("at=$(date -u +%Y-%m-%dT%H:%M:%SZ)")
             .line("[ ! -d \"$state\" ] || { printf '%s\\n' \"$record\" | sed \"s/\\\"at\\\":\\\"\\\"/\\\"at\\\":\\\"$at\\\"/\" >\"$state/.new\" && mv \"$state/.new\" \"$state/record\"; rm -f \"$state/failed\"; }")
     }
@@ -268,9 +286,9 @@ impl Steps<'_> {
     pub(super) fn preflight(&self, look: bool, hold: bool) -> Change {
         let config = self.context.config;
         let script = self.asking("preflight", look, hold).line("preflight first").line("judge");
-        let script = if look { script.then(&Script::from_text(KEEP_ANSWERS)) } else { script };
+        let script = if look { script.then(&Script::fixed(KEEP_ANSWERS)) } else { script };
         let script = if hold {
-            script.then(&Script::from_text(IS_COLLECTED)).then(&Script::from_text(UNLESS_NEEDED))
+            script.then(&Script::fixed(IS_COLLECTED)).then(&Script::fixed(UNLESS_NEEDED))
         } else {
             script
         };
@@ -290,18 +308,18 @@ impl Steps<'_> {
     fn asking(&self, doing: &str, look: bool, hold: bool) -> Script {
         let site = self.site(look);
         self.guarded(doing)
-            .then(&heredoc("cat >\"$state/preflight.py\"", &preflight_program(&site)))
+            .then(&heredoc("cat >\"$state/preflight.py\"", preflight_program(&site)))
             .then(&self.hold_functions(hold))
             .then(&self.preflight_function())
             .then(&self.shares())
-            .then(&Script::from_text(ASK_FIRST))
+            .then(&Script::fixed(ASK_FIRST))
     }
 
     fn preflight_function(&self) -> Script {
         let config = self.context.config;
         // Loading, migrations, checks, and as many requests as redirects are followed; each ends by itself before.
         let limit = 3 * config.web.boot_timeout_s + 7 * config.django.health.timeout_s + 30;
-        Script::new().set("limit", limit.to_string()).then(&Script::from_text(RUN_PREFLIGHT))
+        Script::new().set("limit", limit.to_string()).then(&Script::fixed(RUN_PREFLIGHT))
     }
 
     /// The preflight once more where the first one could not tell, now that nothing is left that may cure it.
@@ -314,7 +332,7 @@ impl Steps<'_> {
     /// Starts the workers, which must stay up, then the site.
     pub(super) fn start_gated(&self) -> Script {
         let config = self.context.config;
-        let mut script = Script::from_text(WATCH);
+        let mut script = Script::fixed(WATCH);
         let units = instances(config, self.number);
         let (web, workers) = units.split_at(1);
         // Workers first: a release whose worker crashes must not have answered a single request.
@@ -351,7 +369,7 @@ impl Steps<'_> {
     fn health_function(&self) -> Script {
         Script::new()
             .line("ask=$(mktemp -d)")
-            .then(&heredoc("cat >\"$ask/health.py\"", &health_program(&self.site(false))))
+            .then(&heredoc("cat >\"$ask/health.py\"", health_program(&self.site(false))))
             .line("chmod 0755 \"$ask\"; chmod 0644 \"$ask/health.py\"")
             .line(&format!("healthy() {{ {PYTHON_AS_APP} \"$ask/health.py\" \"$(cat \"$state/preflight\" 2>/dev/null)\" \"$@\"; }}"))
     }

@@ -19,7 +19,7 @@ impl Steps<'_> {
     pub(super) fn hold_functions(&self, may: bool) -> Script {
         Script::new()
             .set("may_hold", if may && self.may_hold() { "1" } else { "" })
-            .then(&Script::from_text(HOLD))
+            .then(&Script::fixed(HOLD))
     }
 }
 
@@ -39,11 +39,16 @@ hold() {
   grep -qs '^def run_preflight' "/etc/ship/$app/gunicorn.py" || return 1
   grep -qs "^ExecStart=.*gunicorn --config /etc/ship/$app/gunicorn.py" "/etc/systemd/system/$app@.service" || return 1
   [ ! -e "/etc/systemd/system/$app@.service.d" ] || return 1
-  case $(systemctl show -p ActiveState -p NeedDaemonReload --value "$app@$n.service" | tr '\n' ' ') in *inactive*no*|*no*inactive*) ;; *) return 1 ;; esac
+  systemctl show -p ActiveState -p NeedDaemonReload "$app@$n.service" >holdable &
+  asked=$!
   hold=/run/ship/$app/$n
   rm -rf "$hold"
   install -d -m 0755 /run/ship "/run/ship/$app"
   install -d -m 0750 -g "$app" "$hold"
+  wait "$asked" || true
+  one= two=
+  { IFS= read -r one; IFS= read -r two; } <holdable || true
+  case "$one $two" in *=inactive*=no|*=no*=inactive) ;; *) return 1 ;; esac
   printf '%s' "$stage" >"$hold/stage"
   install -m 0640 -g "$app" "$state/preflight.py" "$hold/preflight.py"
   mkfifo -m 0600 "$hold/told"; chown "$app" "$hold/told"

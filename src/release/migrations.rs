@@ -87,7 +87,7 @@ impl Steps<'_> {
         };
         let mut script = prelude.set("limit", limit.to_string());
         if before == Before::Migrations {
-            script = script.then(&Script::from_text(ONLY_IF_PENDING));
+            script = script.then(&Script::fixed(ONLY_IF_PENDING));
         }
         let (size, take) = match config.database {
             Database::Postgres => (POSTGRES_SIZE, POSTGRES_DUMP),
@@ -95,15 +95,15 @@ impl Steps<'_> {
             Database::Sqlite | Database::External => (SQLITE_SIZE, SQLITE_DUMP),
         };
         if config.database == Database::Mysql {
-            script = script.then(&Script::from_text(mysql::DUMP));
+            script = script.then(&Script::fixed(mysql::DUMP));
         }
         let script = script
             .then(&Script::from_text(size))
-            .then(&Script::from_text(SKIP_LARGE))
+            .then(&Script::fixed(SKIP_LARGE))
             .line("install -d -m 0700 /var/backups/ship \"/var/backups/ship/$app\" || failed=1")
             .then(&Script::from_text("dump=/var/backups/ship/$app/$n.dump"))
             .then(&Script::from_text(take))
-            .then(&Script::from_text(KEEP_DUMP))
+            .then(&Script::fixed(KEEP_DUMP))
             .line(if before == Before::Loss { "touch \"$state/kept\"" } else { "" });
         Some(self.change(name, why, script))
     }
@@ -123,11 +123,11 @@ impl Steps<'_> {
             .line(") || rc=$?");
         let script = match self.context.config.database {
             Database::Mysql => {
-                script.then(&Script::from_text(mysql::EMPTY)).then(&Script::from_text(mysql::EMPTY_AGAIN))
+                script.then(&Script::fixed(mysql::EMPTY)).then(&Script::fixed(mysql::EMPTY_AGAIN))
             }
             Database::Postgres | Database::Sqlite | Database::External => script,
         };
-        let script = script.then(&Script::from_text(KEEP_APPLIED));
+        let script = script.then(&Script::fixed(KEEP_APPLIED));
         self.change(MIGRATE, "if migrations are pending", script)
     }
 
@@ -169,8 +169,8 @@ impl Steps<'_> {
         let script = script
             .line("umask 077")
             .then(&Script::from_text(library(self.context.config.database)))
-            .then(&Script::from_text(RESTORE))
-            .then(&Script::from_text(REPLACE))
+            .then(&Script::fixed(RESTORE))
+            .then(&Script::fixed(REPLACE))
             .line("rm -f \"$dump\"");
         let script = script.line("touch \"$state/reversed\"");
         self.dump(Before::Loss)
@@ -181,8 +181,12 @@ impl Steps<'_> {
 }
 
 /// Answers become stamps; what an interrupted run of this release applied is no longer pending.
-pub(super) const KEEP_ANSWERS: &str = r#"printf '%s\n' "$told" | sed -n 's/^has\t//p' >"$state/.new" && mv "$state/.new" "$state/migrations"
-printf '%s\n' "$told" | sed -n 's/^pending\t//p' >"$state/pending.new"
+pub(super) const KEEP_ANSWERS: &str = r#"awk -v to="$state/" '
+  BEGIN { printf "" >(to ".new"); printf "" >(to "pending.new") }
+  sub(/^has\t/, "") { print >(to ".new") }
+  sub(/^pending\t/, "") { print >(to "pending.new") }
+  $0 == "empty" { printf "" >(to "empty.new") }' "$state/told"
+mv "$state/.new" "$state/migrations"
 if [ -e "$state/pending" ]; then
   touch "$state/applied"
   grep -vxFf "$state/pending.new" "$state/pending" | grep -vxFf "$state/applied" >"$state/.new" || true
@@ -191,8 +195,7 @@ if [ -e "$state/pending" ]; then
 fi
 mv "$state/pending.new" "$state/pending"
 rm -f "$state/empty"
-case "$told" in empty|*'
-empty'*) touch "$state/empty" ;; esac
+[ ! -e "$state/empty.new" ] || mv "$state/empty.new" "$state/empty"
 "#;
 
 /// The dump of before is kept while this release has changed the database already.

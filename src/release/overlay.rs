@@ -10,6 +10,7 @@ use crate::config::spec::OVERRIDES;
 use crate::config::{Config, Database};
 use crate::facts::app::Build;
 use crate::project::settings::{Known, Settings, Token, Values};
+use crate::shell::Script;
 
 /// The module that `DJANGO_SETTINGS_MODULE` names.
 pub const MODULE: &str = "ship_settings";
@@ -35,7 +36,7 @@ pub struct Override {
 }
 
 /// Whether the project runs under an overlay, and the module's text.
-pub fn program(config: &Config, settings: &Settings) -> Option<String> {
+pub fn program(config: &Config, settings: &Settings) -> Option<Script> {
     if !config.django.overlay.on || settings.are_classes() {
         return None;
     }
@@ -53,7 +54,9 @@ pub fn program(config: &Config, settings: &Settings) -> Option<String> {
     });
     // A JSON text as a Python string: JSON's string literals are a subset of Python's.
     let data = serde_json::Value::from(data.to_string());
-    Some(format!("# Written by ship.\nimport json\n\nSHIP = json.loads({data})\n{DECIDE}\n\n{SETTINGS}"))
+    let program =
+        Script::new().line("# Written by ship.\nimport json\n").line(&format!("SHIP = json.loads({data})"));
+    Some(program.then(&DECIDE.into()).line("\n").then(&SETTINGS.into()))
 }
 
 /// How `ship.yml` calls a database.

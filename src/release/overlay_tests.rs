@@ -54,7 +54,7 @@ fn settings(text: &str) -> Settings {
 
 /// What Python decides for the text of settings, executed as it stands in a release.
 fn decided(config: &config::Config, text: &str, database_url: &str, https: bool) -> Vec<Override> {
-    let program = program(config, &settings(text)).unwrap();
+    let program = program(config, &settings(text)).unwrap().text().to_string();
     let line = program.lines().find(|line| line.starts_with("SHIP = ")).unwrap();
     let code = format!(
         "{line}\nnames = {{'__file__': '/srv/site/releases/v1/mysite/settings.py', '__name__': 'mysite.settings'}}\n\

@@ -55,7 +55,7 @@ pub fn preview(config: &Config, source: &Source, app: &App, release: &Release) -
         .cmd(gone)
         .line("tar -xmz -C \"$release\" --no-same-owner --unlink-first --delay-directory-restore")
         .line("chgrp -R \"$app\" \"$release\" 2>/dev/null || true")
-        .then(&Script::from_text(AS_APP))
+        .then(&Script::fixed(AS_APP))
         .then(&heredoc("as_app \"$top/venvs/$n/bin/python\" - pending 2>&1", PROGRAM));
     Some(Preview { script, send })
 }

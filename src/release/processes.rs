@@ -152,7 +152,7 @@ impl Steps<'_> {
             .filter(|change| !change.id.name.ends_with(".env"))
             .filter(|change| change.steps.iter().any(|step| matches!(step, Step::Write(_))))
             .fold(Script::new(), |script, change| script.then(&restore_script(&change.id.name)));
-        Script::from_text(MAKE_ROOM)
+        Script::fixed(MAKE_ROOM)
             .line("come_back() {")
             .line("[ -n \"$stopped$closed\" ] || return 0")
             .then(&files)
@@ -185,7 +185,7 @@ for unit in $stopped; do systemctl start "$unit" || true; done
         Script::new()
             .set("boot", self.context.config.web.boot_timeout_s.to_string())
             .set("port", self.context.config.port.to_string())
-            .then(&Script::from_text(WAIT_FOR_PORT))
+            .then(&Script::fixed(WAIT_FOR_PORT))
     }
 }
 

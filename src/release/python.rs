@@ -54,7 +54,7 @@ impl Interpreter {
             .set("series", &self.series)
             .set("mirror", mirror.unwrap_or_default())
             .set("why", &self.why)
-            .then(&Script::from_text(INSTALL));
+            .then(&Script::fixed(INSTALL));
         let name = format!("install Python {}", self.series);
         Some(Change::run(ResourceId::new("python", name), Action::Run, self.why.clone(), script))
     }

@@ -31,12 +31,12 @@ fn change(config: &Config, number: u32, process: &str) -> Change {
         let script = script
             .set("unit", &unit)
             .set("settle", settle.to_string())
-            .then(&Script::from_text(TELL_WHY))
-            .then(&Script::from_text(WORKER));
+            .then(&Script::fixed(TELL_WHY))
+            .then(&Script::fixed(WORKER));
         (unit, String::new(), script)
     } else {
         let unit = format!("{app}@v{number}.service");
-        let script = script.set("unit", &unit).then(&Script::from_text(TELL_WHY));
+        let script = script.set("unit", &unit).then(&Script::fixed(TELL_WHY));
         if config.web.serving.is_alone() {
             let restart = Cmd::new("systemctl").arg("restart").arg("--").raw("\"$unit\"");
             let script = script.line(&format!("{} || tell_why", restart.text()));
@@ -46,7 +46,7 @@ fn change(config: &Config, number: u32, process: &str) -> Change {
             );
             (unit, why, script)
         } else {
-            (unit, "a second instance answers meanwhile".to_owned(), script.then(&Script::from_text(WEB)))
+            (unit, "a second instance answers meanwhile".to_owned(), script.then(&Script::fixed(WEB)))
         }
     };
     Change::run(ResourceId::new("unit", unit), Action::Restart, why, script)

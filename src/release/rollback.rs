@@ -227,7 +227,7 @@ pub fn schema_script(config: &Config, target: u32) -> Script {
         .line("release=$top/releases/$n")
         .line("printf 'asked\\t%s\\n' \"$n\"")
         .line("SHIP_UNIT=-.slice")
-        .then(&Script::from_text(AS_APP))
+        .then(&Script::fixed(AS_APP))
         .then(&heredoc(line, super::migrations::PROGRAM))
 }
 

@@ -5,6 +5,7 @@
 use crate::apply::{heredoc, trash, wait_for_upload};
 use crate::config::Config;
 use crate::facts::app::{App, Record};
+use crate::facts::unit::READING;
 use crate::human::{bytes, count};
 use crate::plan::{Action, Change, ResourceId};
 use crate::project::join;
@@ -46,7 +47,7 @@ impl Steps<'_> {
 
     /// Runs a command as the site does: its user, its environment, its folder.
     pub(super) fn as_app(&self) -> Script {
-        Script::from_text(AS_APP)
+        Script::fixed(AS_APP)
     }
 
     pub(super) fn upload(&self, delta: &Delta, why: &str) -> Change {
@@ -60,11 +61,11 @@ impl Steps<'_> {
             .line("rm -rf \"$release\" \"$release.new\" \"$state\"")
             .line("install -d -m 0700 \"$state\"")
             .set("keep", self.context.config.keep_releases.to_string())
-            .then(&Script::from_text(PRUNE_FAILED))
+            .then(&Script::fixed(PRUNE_FAILED))
             .line("install -d -m 0750 -g \"$app\" \"$release.new\"")
             .line("export LC_ALL=C")
-            .then(&heredoc("cat >added", &delta.added))
-            .then(&heredoc("cat >removed", &delta.removed))
+            .then(&heredoc("cat >added", delta.added.clone()))
+            .then(&heredoc("cat >removed", delta.removed.clone()))
             .line("sed -i '/^$/d' added removed")
             .line("if [ -n \"$base\" ]; then comm -23 \"$state/../$base/manifest\" removed >kept; else : >kept; fi")
             .line("sort -m kept added >\"$state/manifest\"")
@@ -128,13 +129,13 @@ cp "$state/../$base/tree" "$state/.new" && mv "$state/.new" "$state/tree""#,
     pub(super) fn prepare(&self, why: String) -> Change {
         let (config, source) = (self.context.config, self.context.source);
         let overlay = match overlay::program(config, &source.settings) {
-            Some(program) => Script::from_text(OVERLAY_FOLDER)
-                .then(&heredoc("cat >\"$folder.new/ship_settings.py\"", &program))
+            Some(program) => Script::fixed(OVERLAY_FOLDER)
+                .then(&heredoc("cat >\"$folder.new/ship_settings.py\"", program))
                 .line(OVERLAY_IN_PLACE),
             None => Script::new().line("rm -rf \"/etc/ship/$app/overlay/$n\""),
         };
         let overlay = overlay.then(&self.secret_files());
-        let mut change = self.prepare_with(why, &Script::from_text(PARTS_OF_NOW), &overlay);
+        let mut change = self.prepare_with(why, &Script::fixed(PARTS_OF_NOW), &overlay);
         let last = self.app.builds.get(&self.number).and_then(overlay::answered);
         let last = last.or_else(|| self.app.live().and_then(|(_, build)| overlay::answered(build)));
         let overrides = overlay::expected(config, &source.settings, last, self.context.https_soon);
@@ -167,14 +168,14 @@ cp "$state/../$base/tree" "$state/.new" && mv "$state/.new" "$state/tree""#,
 
     /// The same with the overlay that a release has which is taken over as it is.
     pub(super) fn prepare_as(&self, base: u32) -> Change {
-        let overlay = Script::new().set("base", format!("v{base}")).then(&Script::from_text(OVERLAY_OF_THEN));
-        self.prepare_with(String::new(), &Script::from_text(PARTS_OF_NOW), &overlay)
+        let overlay = Script::new().set("base", format!("v{base}")).then(&Script::fixed(OVERLAY_OF_THEN));
+        self.prepare_with(String::new(), &Script::fixed(PARTS_OF_NOW), &overlay)
     }
 
     /// The same with the environment that a release of before had.
     pub(super) fn prepare_of(&self, base: u32) -> Change {
-        let parts = Script::new().set("base", format!("v{base}")).then(&Script::from_text(PARTS_OF_THEN));
-        self.prepare_with(String::new(), &parts, &Script::from_text(OVERLAY_OF_THEN))
+        let parts = Script::new().set("base", format!("v{base}")).then(&Script::fixed(PARTS_OF_THEN));
+        self.prepare_with(String::new(), &parts, &Script::fixed(OVERLAY_OF_THEN))
     }
 
     fn prepare_with(&self, why: String, parts: &Script, overlay: &Script) -> Change {
@@ -210,7 +211,7 @@ cp "$state/../$base/tree" "$state/.new" && mv "$state/.new" "$state/tree""#,
 
     /// What puts links to the shared folders in the places of STATIC_ROOT and MEDIA_ROOT: `shares share`.
     pub(super) fn shares(&self) -> Script {
-        let script = Script::from_text(
+        let script = Script::fixed(
             r#"share() {
   here=$release/$1
   if [ -L "$here" ]; then rm -f "$here"; fi
@@ -260,7 +261,7 @@ shares() {
         let script = self
             .guarded("collectstatic")
             .then(&self.as_app())
-            .then(&Script::from_text(IS_COLLECTED))
+            .then(&Script::fixed(IS_COLLECTED))
             .line("if is_collected; then : >idle; exit 0; fi")
             .line("rm -f \"$collected\"")
             .then(command)
@@ -280,7 +281,7 @@ shares() {
 
     /// Gives later releases the environment that this one has.
     pub(super) fn put_environment_back(&self) -> Change {
-        self.change("put the environment back", "", self.prelude().then(&Script::from_text(PUT_BACK)))
+        self.change("put the environment back", "", self.prelude().then(&Script::fixed(PUT_BACK)))
     }
 
     /// Runs the new release beside the old one, asks it through nginx, and only then points everything to it.
@@ -290,7 +291,7 @@ shares() {
         let config = self.context.config;
         let units = instances(config, self.number).into_iter().fold(Cmd::new("set").arg("--"), Cmd::arg);
         let begin = self.guarded("switch").then(&self.last_preflight()).then(&self.warm_up());
-        let mut script = begin.cmd(units).then(&Script::from_text(
+        let mut script = begin.cmd(units).then(&Script::fixed(
             r#"set_live() {
   install -d "/etc/systemd/system/$app.socket.d"
   printf '# Managed by ship: who answers when nobody does.\n[Socket]\nService=%s@%s.service\n' "$app" "$1" \
@@ -367,7 +368,7 @@ case $(systemctl show -p NeedDaemonReload --value "$app.socket" "$@") in *yes*) 
             .line("ln -sfn \"releases/$n\" \"$top/.current.new\" && mv -fT \"$top/.current.new\" \"$top/current\"")
             .set("recipe", self.recipe)
             .line("printf '%s\\n' \"$recipe\" >\"$state/recipe\"");
-        let script = script.line(
+        let script = script.set("reading", READING).then(&Script::fixed(
             r#"systemctl enable --quiet --no-reload "$@"
 keep=" $* "
 # Every other instance of this application drains; those of removed processes, too.
@@ -382,12 +383,12 @@ for unit in $others; do
   systemctl stop --no-block "$unit"
 done
 # The next step does not have to wait for it, only who looks at units.
-exec 7>reloading; flock 7
+exec 7>"$reading"; flock 7
 systemctl daemon-reload >/dev/null 2>&1 </dev/null &
 exec 7>&-
 # There was nothing to return to.
 [ -z "$sick" ]"#,
-        );
+        ));
         let why = match self.app.current {
             Some(old) if config.web.serving.is_alone() => format!(
                 "{} can't take over a socket: v{old} ends first, and requests fail for some seconds until v{} listens",
@@ -411,7 +412,7 @@ exec 7>&-
             .set("record", record)
             .set("keep", self.context.config.keep_releases.to_string())
             .set("trash", trash(&self.context.config.app))
-            .line(
+            .then(&Script::fixed(
                 r#"at=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 log=/var/lib/ship/$app/releases.jsonl
 applied=$(awk '{ printf "%s\"%s\"", (NR > 1 ? "," : ""), $0 }' "$state/applied" 2>/dev/null || true)
@@ -445,7 +446,7 @@ for folder in *; do
   if [ -L "$folder" ] || [ ! -d "$folder" ]; then continue; fi
   case $used in *" $folder "*) ;; *) mv -T "$folder" "$trash/venv-$folder.$$" ;; esac
 done"#,
-            );
+            ));
         self.change(&format!("record v{}", self.number), "", script)
     }
 }

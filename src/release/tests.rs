@@ -428,6 +428,7 @@ fn the_switch_starts_the_new_before_it_stops_the_old() {
     ln -sfn "releases/$n" "$top/.current.new" && mv -fT "$top/.current.new" "$top/current"
     recipe=RECIPE
     printf '%s\n' "$recipe" >"$state/recipe"
+    reading=/run/ship.reading-units
     systemctl enable --quiet --no-reload "$@"
     keep=" $* "
     # Every other instance of this application drains; those of removed processes, too.
@@ -442,7 +443,7 @@ fn the_switch_starts_the_new_before_it_stops_the_old() {
       systemctl stop --no-block "$unit"
     done
     # The next step does not have to wait for it, only who looks at units.
-    exec 7>reloading; flock 7
+    exec 7>"$reading"; flock 7
     systemctl daemon-reload >/dev/null 2>&1 </dev/null &
     exec 7>&-
     # There was nothing to return to.

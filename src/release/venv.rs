@@ -63,7 +63,7 @@ impl Steps<'_> {
             .set("python", python.program())
             .set("folder", &packages.dependencies.folder)
             .set("base", self.app.current.map(|live| format!("v{live}")).unwrap_or_default())
-            .then(&Script::from_text(PREPARE))
+            .then(&Script::fixed(PREPARE))
             .then(&sources(packages))
             .then(&install(packages));
         let body = if extra.is_empty() { body } else { body.cmd(Cmd::new("install").args(&extra)) };
@@ -80,7 +80,7 @@ impl Steps<'_> {
             .guarded("install Python packages")
             .line("install -d -o \"$app-build\" -g \"$app-build\" -m 0750 \"/var/cache/ship/$app\"")
             .then(&credentials(config, packages))
-            .then(&heredoc("runuser -u \"$app-build\" -- sh -eu", body.text()));
+            .then(&heredoc("runuser -u \"$app-build\" -- sh -eu", body));
         let mut why = format!("Python {}, {}", python.series, packages.dependencies.shown());
         for name in extra {
             why.push_str(&format!(" + {name}"));
@@ -143,10 +143,10 @@ fn install(packages: &Packages) -> Script {
     let script = match &packages.how {
         How::Files(named) => Script::new().cmd(files(named)),
         How::Text(text) => Script::from_text("cd \"./$folder\"\n")
-            .then(&heredoc("cat >\"$work/requirements.txt\"", text))
+            .then(&heredoc("cat >\"$work/requirements.txt\"", text.clone()))
             .line("install -r \"$work/requirements.txt\"")
             .line("cd - >/dev/null"),
-        How::Sync(arguments) => Script::from_text(SYNC).cmd(Cmd::new("from_lock").args(arguments)),
+        How::Sync(arguments) => Script::fixed(SYNC).cmd(Cmd::new("from_lock").args(arguments)),
         How::Itself => return Script::from_text("install \"./$folder\"\n"),
     };
     if packages.dependencies.itself { script.line(itself) } else { script }

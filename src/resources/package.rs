@@ -62,7 +62,7 @@ impl Resource for Package {
                 vec![Change::new(self.id(), Action::Create, why, Vec::new())]
             }
             (false, true) => {
-                let script = Script::from_text(APT)
+                let script = Script::fixed(APT)
                     .cmd(Cmd::new("apt").arg("remove").arg("--auto-remove").arg("--").arg(&self.name));
                 vec![Change::run(self.id(), Action::Remove, "installed", script)]
             }
@@ -108,7 +108,7 @@ pub fn merge(changes: Vec<Change>, broken: &[String]) -> Vec<Change> {
 }
 
 fn mend_script() -> Script {
-    Script::from_text(APT)
+    Script::fixed(APT)
         .cmd(Cmd::new("dpkg").arg("--force-confold").arg("--configure").arg("-a"))
         .cmd(Cmd::new("apt").arg("--fix-broken").arg("--no-install-recommends").arg("install"))
 }
@@ -139,9 +139,9 @@ fn install_script<'a>(names: &[String], later: &[&str], early: impl Iterator<Ite
     let keep = names.iter().any(|name| BESIDE_NOTHING.contains(&name.as_str()));
     let install = if keep { install.arg("--no-remove") } else { install };
     let install = install.arg("--").args(names);
-    let mut script = Script::from_text(APT);
+    let mut script = Script::fixed(APT);
     if !later.is_empty() {
-        script = script.set("later", later.join(" ")).then(&Script::from_text(START_LATER));
+        script = script.set("later", later.join(" ")).then(&Script::fixed(START_LATER));
     }
     script = script
         .line("fresh=$(find /var/lib/apt/lists -maxdepth 1 -name '*InRelease' -mmin -1440 2>/dev/null | head -n 1)")

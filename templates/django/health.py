@@ -48,7 +48,7 @@ def ask(url, cookies):
         connection = Https(parts.hostname)
     else:
         connection = http.client.HTTPConnection("127.0.0.1", SHIP["web"], timeout=SHIP["timeout"])
-    headers = {"Host": parts.hostname, "X-Ship-Check": "1", "User-Agent": "ship", "Accept": "text/html,*/*"}
+    headers = {"Host": parts.hostname, "X-Ship-Check": SHIP["release"], "User-Agent": "ship", "Accept": "text/html,*/*"}
     if cookies:
         headers["Cookie"] = "; ".join("%s=%s" % pair for pair in cookies.items())
     target = (parts.path or "/") + ("?" + parts.query if parts.query else "")
@@ -88,7 +88,7 @@ def settle(name):
     """What is wrong with the new release's answers under a name, and the evidence."""
     bad, silent, asked = [], None, 0
     deadline = time.monotonic() + SHIP["timeout"] + 5
-    while time.monotonic() < deadline and asked < 200:
+    while time.monotonic() < deadline and asked < 1000:
         asked += 1
         whose, wrong, lines, status = once(name)
         if whose == SHIP["release"]:
@@ -105,7 +105,7 @@ def settle(name):
                 break
             time.sleep(0.05)
         else:
-            time.sleep(0.01)
+            time.sleep(0.002)
     if bad:
         return bad[-1]
     if silent is None:
