@@ -172,7 +172,7 @@ pub fn launch_script(launch: &Launch) -> Script {
         .line("for old in \"$applies\"/*/; do")
         .line("  [ -d \"$old/steps\" ] || continue")
         .line("  systemctl is-active --quiet \"ship-$app-$(basename \"$old\").service\" ||")
-        .line("    ( cd \"$old\" && rm -rf steps data before upload upload.part upload.failed )")
+        .line("    ( cd \"$old\" && rm -rf steps data parts before upload upload.part upload.failed )")
         .line("done")
         .line("mkdir \"$apply\"")
         .line(&format!("head -c {} | tar -xmzf - -C \"$apply\" --no-same-owner", launch.bundle_bytes))

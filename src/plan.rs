@@ -6,6 +6,7 @@ pub mod markdown;
 
 use std::fmt;
 
+use imara_diff::{Algorithm, Diff, InternedInput, Interner, Token, UnifiedDiffConfig, UnifiedDiffPrinter};
 use serde::Serialize;
 
 use crate::shell::Script;
@@ -319,9 +320,55 @@ pub fn change_line(change: &Change) -> String {
     }
 }
 
+/// Lines around a change.
+const CONTEXT: u32 = 2;
+
 /// A unified diff of two texts, without the file header.
 pub fn unified_diff(old: &str, new: &str) -> String {
-    similar::TextDiff::from_lines(old, new).unified_diff().context_radius(2).to_string()
+    let lines = InternedInput::new(old, new);
+    let mut diff = Diff::compute(Algorithm::Histogram, &lines);
+    diff.postprocess_lines(&lines);
+    let mut config = UnifiedDiffConfig::default();
+    config.context_len(CONTEXT);
+    diff.unified_diff(&Hunks(&lines.interner), config, &lines).to_string()
+}
+
+/// Hunks as `diff -u` writes them.
+struct Hunks<'a>(&'a Interner<&'a str>);
+
+impl Hunks<'_> {
+    fn line(&self, mut f: impl fmt::Write, sign: char, line: Token) -> fmt::Result {
+        let text = self.0[line];
+        let end = if text.ends_with('\n') { "" } else { "\n\\ No newline at end of file\n" };
+        write!(f, "{sign}{text}{end}")
+    }
+}
+
+impl UnifiedDiffPrinter for Hunks<'_> {
+    fn display_header(
+        &self,
+        mut f: impl fmt::Write,
+        start_before: u32,
+        start_after: u32,
+        len_before: u32,
+        len_after: u32,
+    ) -> fmt::Result {
+        let range = |start: u32, len: u32| match len {
+            0 => format!("{start},0"),
+            1 => format!("{}", start + 1),
+            _ => format!("{},{len}", start + 1),
+        };
+        writeln!(f, "@@ -{} +{} @@", range(start_before, len_before), range(start_after, len_after))
+    }
+
+    fn display_context_token(&self, f: impl fmt::Write, token: Token) -> fmt::Result {
+        self.line(f, ' ', token)
+    }
+
+    fn display_hunk(&self, mut f: impl fmt::Write, before: &[Token], after: &[Token]) -> fmt::Result {
+        before.iter().try_for_each(|line| self.line(&mut f, '-', *line))?;
+        after.iter().try_for_each(|line| self.line(&mut f, '+', *line))
+    }
 }
 
 #[cfg(test)]

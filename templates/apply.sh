@@ -26,7 +26,7 @@ seen=$(cat ../../generation 2>/dev/null)
 if [ "${seen:-0}" != "$2" ]; then say 'end stale'; exit 75; fi
 # Steps are whole once the parts of ship that the server keeps are in them.
 put_together() {
-  if [ -d parts ]; then mkdir -p ../../kept && mv -f parts/* ../../kept/ || return 1; fi
+  if [ -d parts ]; then mkdir -p ../../kept && mv -f parts/* ../../kept/ && rmdir parts || return 1; fi
   LC_ALL=C awk '
     FNR == 1 { if (out) close(out); out = FILENAME ".whole" }
     /^\037/ {
@@ -75,7 +75,7 @@ while read -r step title; do
 done <order
 # What waits for a switch that doesn't come serves nobody.
 if [ -s held ]; then systemctl stop --no-block "$(cat held)"; rm -rf "/run/ship/$app"; fi
-rm -rf steps data held before upload upload.part upload.failed
+rm -rf steps data held holdable before upload upload.part upload.failed
 rm -f ../../applying
 if [ -n "$stopped" ]; then say 'end stopped'; exit 0; fi
 [ "${rc:-0}" -ne 0 ] || rm -f ../../pending

@@ -291,13 +291,8 @@ environments:
     /// The lines that differ.
     fn changed(new: Result<String, CantEdit>) -> String {
         let new = new.unwrap();
-        let diff = similar::TextDiff::from_lines(FILE, &new);
-        let line = |change: similar::Change<&str>| match change.tag() {
-            similar::ChangeTag::Equal => String::new(),
-            similar::ChangeTag::Delete => format!("-{change}"),
-            similar::ChangeTag::Insert => format!("+{change}"),
-        };
-        diff.iter_all_changes().map(line).collect()
+        let diff = crate::plan::unified_diff(FILE, &new);
+        diff.lines().filter(|line| line.starts_with(['-', '+'])).map(|line| format!("{line}\n")).collect()
     }
 
     #[test]

@@ -203,7 +203,7 @@ cp "$state/../$base/tree" "$state/.new" && mv "$state/.new" "$state/tree""#,
         let base = self.app.newest_tree().map(|(number, _)| number).filter(|base| *base != self.number);
         script = script
             .set("base", base.map(|base| format!("v{base}")).unwrap_or_default())
-            .then(&heredoc("compile() {\npython3 -I - \"$release\" \"$top/releases/$base\"", COMPILE))
+            .then(&heredoc("compile() {\npython3 -I - \"$release\" \"$top/releases/$base\" \"/etc/ship/$app/overlay/$n\"", COMPILE))
             .line("}")
             .line("compile >/dev/null 2>&1 &");
         self.change(&format!("prepare v{}", self.number), why, script)

@@ -170,6 +170,35 @@ fn a_first_release_brings_everything() {
 }
 
 #[test]
+fn packages_that_anyone_may_have_are_installed_beside_those_of_the_server() {
+    let early = |text: &str| {
+        let mut case = Case::new("env: {TOKEN: secret}");
+        case.source.packages = packages(text);
+        let (changes, _) = plan(&case.context(), &case.facts, &[]).unwrap();
+        let mut early: Vec<Script> = changes.into_iter().filter_map(|change| change.early).collect();
+        early.pop()
+    };
+    let script = early("Django==5.2.8\npsycopg[binary]\n").unwrap();
+    for line in [
+        "export UV_NO_BUILD=1",
+        "timeout 600 runuser -u \"$app-build\" -- sh -eu <<'SHIP_END_'",
+        "Django==5.2.8",
+        "install -r requirements.txt",
+        "install gunicorn",
+    ] {
+        assert!(script.text().lines().any(|own| own == line), "{line}: {}", script.text());
+    }
+    // What is built, comes from elsewhere or takes a password has its turn when everything is there.
+    for text in [
+        "Django\n-e .\n",
+        "Django\nthing @ git+https://example.com/thing\n",
+        "--index-url https://user:${TOKEN}@example.com/simple\nDjango\n",
+    ] {
+        assert_eq!(early(text), None, "{text}");
+    }
+}
+
+#[test]
 fn nothing_is_due_when_nothing_changed() {
     assert_eq!(Case::new("").deployed().plan(), "");
 }

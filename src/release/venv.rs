@@ -58,36 +58,75 @@ impl Steps<'_> {
         let config = self.context.config;
         let packages = &self.context.source.packages;
         let extra = extra_packages(config, packages);
+        let script = self
+            .guarded("install Python packages")
+            .line("if [ -e \"$top/venvs/$venv/.ship-complete\" ]; then : >idle; exit 0; fi")
+            .line("install -d -o \"$app-build\" -g \"$app-build\" -m 0750 \"/var/cache/ship/$app\"")
+            .then(&credentials(config, packages))
+            .then(&heredoc("runuser -u \"$app-build\" -- sh -eu", self.making(python, &sources(packages))));
+        let mut why = format!("Python {}, {}", python.series, packages.dependencies.shown());
+        for name in extra {
+            why.push_str(&format!(" + {name}"));
+        }
+        let mut change = self.change("install Python packages", why, script);
+        change.early = self.early(python);
+        change
+    }
+
+    /// What makes the environment, in the folder that `sources` goes to.
+    fn making(&self, python: &Interpreter, sources: &Script) -> Script {
+        let packages = &self.context.source.packages;
+        let extra = extra_packages(self.context.config, packages);
         let body = self
             .prelude()
             .set("python", python.program())
             .set("folder", &packages.dependencies.folder)
             .set("base", self.app.current.map(|live| format!("v{live}")).unwrap_or_default())
             .then(&Script::fixed(PREPARE))
-            .then(&sources(packages))
+            .then(sources)
             .then(&install(packages));
         let body = if extra.is_empty() { body } else { body.cmd(Cmd::new("install").args(&extra)) };
-        let body = body
-            .then(&heredoc(
-                "compile() {\n\"$target/bin/python\" -I - \"$target\" \"$top/venvs/$base\"",
-                COMPILE,
-            ))
-            .line("}")
-            .line("if [ -n \"$late\" ]; then compile >/dev/null 2>&1 || true; fi")
-            .line("sync -f \"$target\"")
-            .line("touch \"$target/.ship-complete\"");
-        let script = self
-            .guarded("install Python packages")
-            .line("install -d -o \"$app-build\" -g \"$app-build\" -m 0750 \"/var/cache/ship/$app\"")
-            .then(&credentials(config, packages))
-            .then(&heredoc("runuser -u \"$app-build\" -- sh -eu", body));
-        let mut why = format!("Python {}, {}", python.series, packages.dependencies.shown());
-        for name in extra {
-            why.push_str(&format!(" + {name}"));
+        body.then(&heredoc(
+            "compile() {\n\"$target/bin/python\" -I - \"$target\" \"$top/venvs/$base\"",
+            COMPILE,
+        ))
+        .line("}")
+        .line("if [ -n \"$late\" ]; then compile >/dev/null 2>&1 || true; fi")
+        .line("sync -f \"$target\"")
+        .line("touch \"$target/.ship-complete\"")
+    }
+
+    /// The same while the server's packages are still being installed, as far as it takes nothing but wheels that anyone may
+    /// have. The step itself finds it done, or begins anew.
+    fn early(&self, python: &Interpreter) -> Option<Script> {
+        let config = self.context.config;
+        let packages = &self.context.source.packages;
+        let own = packages.local || packages.git || packages.dependencies.itself;
+        if own || python.managed || !credentials(config, packages).is_empty() {
+            return None;
         }
-        self.change("install Python packages", why, script)
+        let sources = packages.inputs.iter().fold(
+            Script::new().line("mkdir \"$work/project\"").line("cd \"$work/project\""),
+            |script, (path, text)| {
+                script
+                    .set("file", path)
+                    .line("mkdir -p \"$(dirname \"./$file\")\"")
+                    .then(&heredoc("cat >\"./$file\"", text.clone()))
+            },
+        );
+        let script = self.prelude().then(&Script::fixed(EARLY));
+        let run = "timeout 600 runuser -u \"$app-build\" -- sh -eu";
+        Some(script.then(&heredoc(run, self.making(python, &sources))))
     }
 }
+
+/// Only uv can be told to build nothing.
+const EARLY: &str = r#"[ -x /opt/ship/uv/bin/uv ]
+export UV_NO_BUILD=1
+install -d "$top" /var/cache/ship
+install -d -o "$app-build" -g "$app-build" "$top/venvs"
+install -d -o "$app-build" -g "$app-build" -m 0750 "/var/cache/ship/$app"
+"#;
 
 /// Everything goes on as the build user, who may write nowhere but here and into the environment.
 const PREPARE: &str = r#"umask 022

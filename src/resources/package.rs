@@ -146,8 +146,14 @@ fn install_script<'a>(names: &[String], later: &[&str], early: impl Iterator<Ite
     script = script
         .line("fresh=$(find /var/lib/apt/lists -maxdepth 1 -name '*InRelease' -mmin -1440 2>/dev/null | head -n 1)")
         .line("[ -n \"$fresh\" ] || apt update");
-    for early in early {
-        script = script.line("(").then(early).line(") </dev/null >/dev/null 2>&1 &");
+    let mut early = early.peekable();
+    if early.peek().is_some() {
+        // One may need what the one before brings, but none has to succeed.
+        script = script.line("(").line("set +e");
+        for early in early {
+            script = script.line("( set -e").then(early).line(")");
+        }
+        script = script.line(") </dev/null >/dev/null 2>&1 &");
     }
     script
         .line(&format!("if ! {}; then", install.text()))
@@ -218,6 +224,9 @@ mod tests {
         let Step::Run(script) = &merged[0].steps[0] else { panic!("not a script") };
         let text = script.text();
         assert!(text.contains("later=postgresql\n") && text.contains("/usr/sbin/policy-rc.d"), "{text}");
-        assert!(text.contains("(\nfetch uv\n) </dev/null >/dev/null 2>&1 &\n"), "{text}");
+        assert!(
+            text.contains("(\nset +e\n( set -e\nfetch uv\n)\n) </dev/null >/dev/null 2>&1 &\n"),
+            "{text}"
+        );
     }
 }

@@ -1,11 +1,12 @@
 # Compiles the Python files of a release or of a virtual environment, which the site itself can't: those that are the very
-# files of the one before (links to them) get what is compiled of those. Arguments: its folder, that of the one before.
+# files of the one before (links to them) get what is compiled of those. Arguments: its folder, that of the one before, and
+# a folder that is wanted first.
 import compileall
 import importlib.util
 import os
 import sys
 
-release, before = sys.argv[1:]
+release, before, *first = sys.argv[1:]
 # More than these are worth starting a process for each core.
 MANY = 100
 
@@ -23,6 +24,11 @@ def compiled_before(source, place):
     return True
 
 
+for folder in first:
+    compileall.compile_dir(folder, quiet=2)
+    # Who may read it there may read what is compiled of it.
+    for name in os.listdir(os.path.join(folder, "__pycache__")):
+        os.chown(os.path.join(folder, "__pycache__", name), -1, os.stat(folder).st_gid)
 rest = []
 for top, _, names in os.walk(release):
     for source in [os.path.join(top, name) for name in names if name.endswith(".py")]:

@@ -29,7 +29,53 @@ def part(name):
     return module
 
 
+class Beside:
+    """What there is to know of migrations, asked in a copy of this process: it takes as long as all else together. Its lines
+    come when this one needs the answer, and its failure comes before any other."""
+
+    def __init__(self):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.lines = os.memfd_create("lines")
+        self.pid = os.fork()
+        if self.pid:
+            return
+        os.dup2(self.lines, 1)
+        os.dup2(self.lines, 2)
+        globals()["beside"] = None
+        look_for_migrations()
+        result["changed"] = unmigrated()
+        end(0)
+
+    def join(self):
+        status = os.waitpid(self.pid, 0)[1]
+        with open(self.lines, encoding="utf-8", errors="replace") as file:
+            file.seek(0)
+            *lines, told = file.read().rpartition("ship-result: ")
+        sys.stdout.write(lines[0])
+        sys.stdout.flush()
+        if os.WIFSIGNALED(status):
+            stop("looking for migrations was ended by signal %d" % os.WTERMSIG(status))
+        answer = json.loads(told.splitlines()[0])
+        if os.WEXITSTATUS(status):
+            result.update(answer)
+            end(os.WEXITSTATUS(status))
+        result["pending"], changed[:] = answer["pending"], answer["changed"]
+
+
+beside, changed = None, []
+
+
+def together():
+    """Waits for what is done beside this."""
+    global beside
+    if beside is not None:
+        copy, beside = beside, None
+        copy.join()
+
+
 def stop(cause, *evidence, code=1):
+    together()
     # What the project's own log said of it stands before.
     print("ship-evidence")
     fail(cause, *evidence)
@@ -37,6 +83,7 @@ def stop(cause, *evidence, code=1):
 
 
 def end(code):
+    together()
     print("ship-result: " + json.dumps(result, sort_keys=True))
     print("ship-end: %d" % code)
     sys.stdout.flush()
@@ -54,10 +101,12 @@ class Limit:
         self.thread = threading.get_ident()
 
     def __enter__(self):
-        threading.Thread(target=self.watch, daemon=True).start()
+        self.watcher = threading.Thread(target=self.watch, daemon=True)
+        self.watcher.start()
 
     def __exit__(self, *_):
         self.done.set()
+        self.watcher.join()
 
     def watch(self):
         if self.done.wait(self.seconds):
@@ -84,6 +133,7 @@ def curable(error):
     """What the steps between the first and the final preflight may cure."""
     if "final" in STAGE:
         return None
+    together()
     try:
         from django.db import Error as DatabaseError
     except ImportError:
@@ -168,6 +218,17 @@ def plain_import(name):
     for part in (callable_name or "application").split("."):
         found = getattr(found, part)
     return found
+
+
+def look_for_migrations():
+    with Limit("looking for migrations", SHIP["boot_timeout"], "processes.web.boot_timeout"):
+        try:
+            result["pending"] = pending()
+        except SystemExit:
+            # It has said why.
+            end(1)
+        except BaseException as error:
+            refuse("looking for migrations", error)
 
 
 def load():
@@ -452,6 +513,7 @@ def request(application):
                 made = environ(url, walk.cookies)
                 passed({name: value for name, value in made.items() if isinstance(value, str)})
             return
+        together()
         if status >= 500 and result["pending"] and "final" not in STAGE:
             # A page that looks at the schema by itself and says that it isn't ready.
             result["again"] = "migrations: %s %s" % (what, wrong)
@@ -473,14 +535,12 @@ with Limit("loading " + SHIP["wsgi"], SHIP["boot_timeout"], "processes.web.boot_
             refuse("django.setup()", error)
 if "final" not in STAGE:
     ask_settings()
-with Limit("looking for migrations", SHIP["boot_timeout"], "processes.web.boot_timeout"):
-    try:
-        result["pending"] = pending()
-    except SystemExit:
-        # It has said why.
-        end(1)
-    except BaseException as error:
-        refuse("looking for migrations", error)
+# Threads that the project has started are not in a copy.
+if len(os.sched_getaffinity(0)) > 1 and len(os.listdir("/proc/self/task")) == 1:
+    beside = Beside()
+else:
+    look_for_migrations()
+    changed = unmigrated()
 with Limit("check --deploy", SHIP["boot_timeout"], "processes.web.boot_timeout"):
     check()
 if SHIP.get("asgi"):
@@ -492,7 +552,7 @@ if SHIP.get("asgi"):
                   "own so long: set it to 0" % (alias, database["CONN_MAX_AGE"]))
 result["host"] = host()
 request(application)
-changed = unmigrated()
+together()
 if changed:
     print("ship-warning: " + lacking(changed))
 end(0)
