@@ -329,7 +329,17 @@ fn what_a_release_brings_itself_does_not_fail_it() {
     project.up().says("v4 serves");
     wait_for("the job to begin", 20, || get(&server, "/media/job").status == 200);
     project.put_on_page("five");
+    // What the server has kept of ship's steps is lost or damaged.
+    server.exec("cd /var/lib/ship/library/kept; ls | head -n 5 | xargs rm; for part in *; do : >$part; done");
+    project.write("locallibrary/first.py", FIRST);
+    append(
+        &project,
+        "locallibrary/settings.py",
+        "MIDDLEWARE = [\"locallibrary.first.First\", *MIDDLEWARE]\n",
+    );
     project.up().says("v5 serves");
+    let main = server.exec("systemctl show -p MainPID --value library@v5.service");
+    assert_eq!(get(&server, "/").header("X-First"), main.trim(), "no worker was the first to answer");
     assert_eq!(
         server.exec("systemctl show -p SubState --value library-worker@v4.service").trim(),
         "stop-sigterm"
@@ -350,6 +360,11 @@ fn what_a_release_brings_itself_does_not_fail_it() {
     assert_eq!(get(&server, "/").status, 200);
     assert_eq!(server.exec("readlink /srv/library/current").trim(), "releases/v5");
 }
+
+/// Tells with each answer which process has given the first one.
+const FIRST: &str = "import os\n\nfirst = []\n\n\nclass First:\n    def __init__(self, answer):\n        self.answer = answer\n\n    \
+                     def __call__(self, request):\n        first.append(os.getpid())\n        response = self.answer(request)\n        \
+                     response[\"X-First\"] = str(first[0])\n        return response\n";
 
 /// Works on one job until it is allowed to end.
 const WORKER: &str = r#"import os, signal, time

@@ -270,8 +270,8 @@ fn a_change_of_code_is_all_that_a_release_sends_and_touches() {
     assert_eq!(starts(&server) - started, 1, "the process that was asked is the one that serves");
     assert_eq!(used.connections, 1);
     assert!(used.channels <= 3, "{used:?}");
-    // Key exchange, two probes and the steps with the scripts of their gates, both ways; the file itself is 4 kB.
-    assert!(bytes < 110_000, "{bytes} bytes for one line");
+    // Key exchange, two probes and the steps, both ways; the file itself is 4 kB. The server has the programs of the gates.
+    assert!(bytes < 70_000, "{bytes} bytes for one line");
     assert_eq!(get(&server, "/static/catalog/large.jpg").body, large);
     assert_eq!(books_on_page(&get(&server, "/books/")), 3);
     assert_eq!(machine(&server), before, "apt, PostgreSQL and nginx were left alone");

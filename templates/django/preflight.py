@@ -31,7 +31,7 @@ def part(name):
 
 class Beside:
     """What there is to know of migrations, asked in a copy of this process: it takes as long as all else together. Its lines
-    come when this one needs the answer, and its failure comes before any other."""
+    come when this one needs the answer; if it ends this, it does so before anything else."""
 
     def __init__(self):
         sys.stdout.flush()
@@ -51,13 +51,20 @@ class Beside:
         status = os.waitpid(self.pid, 0)[1]
         with open(self.lines, encoding="utf-8", errors="replace") as file:
             file.seek(0)
-            *lines, told = file.read().rpartition("ship-result: ")
-        sys.stdout.write(lines[0])
+            lines = file.read().splitlines(keepends=True)
+        answer = None
+        for line in lines:
+            if line.startswith("ship-result: "):
+                answer = json.loads(line.partition(" ")[2])
+            elif not line.startswith("ship-end: "):
+                sys.stdout.write(line)
         sys.stdout.flush()
         if os.WIFSIGNALED(status):
             stop("looking for migrations was ended by signal %d" % os.WTERMSIG(status))
-        answer = json.loads(told.splitlines()[0])
-        if os.WEXITSTATUS(status):
+        if answer is None:
+            stop("looking for migrations was ended with exit code %d" % os.WEXITSTATUS(status))
+        if "changed" not in answer:
+            # It came to the end of everything.
             result.update(answer)
             end(os.WEXITSTATUS(status))
         result["pending"], changed[:] = answer["pending"], answer["changed"]
