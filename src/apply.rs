@@ -59,29 +59,36 @@ const WORTH_KEEPING: usize = 400;
 /// and which are left out if it has them: they are most of what a release takes. Without `kept`, each step is whole.
 pub fn step_files(bundle: &Bundle, kept: Option<&BTreeSet<String>>) -> Vec<(String, Vec<u8>)> {
     let mut parts = BTreeMap::new();
-    let mut files = Vec::new();
+    let mut files: Vec<(String, Vec<u8>)> = Vec::new();
     for step in &bundle.steps {
-        let text = step.script.text();
-        let mut sent = text.to_string();
-        if let Some(kept) = kept.filter(|_| !text.contains(KEPT)) {
-            sent.clear();
-            for stretch in step.script.stretches() {
-                match stretch {
-                    Stretch::Fixed(text) if text.len() >= WORTH_KEEPING => {
-                        let name: String = sha256(text.as_bytes()).chars().take(16).collect();
-                        sent.extend([KEPT.to_string(), name.clone(), "\n".to_string()]);
-                        if !kept.contains(&name) {
-                            parts.insert(format!("parts/{name}"), text.as_bytes().to_vec());
-                        }
-                    }
-                    Stretch::Fixed(text) | Stretch::Own(text) => sent.push_str(text),
-                }
+        let whole = step.script.text();
+        let sent = match kept {
+            // What a configuration says may look like the name of a part.
+            Some(kept) if !whole.contains(KEPT) => {
+                let stretches = step.script.stretches().into_iter();
+                stretches.map(|stretch| stand_in(stretch, kept, &mut parts)).collect()
             }
-        }
+            _ => whole.to_string(),
+        };
         files.push((format!("steps/{}", step.id), sent.into_bytes()));
     }
     files.extend(parts);
     files
+}
+
+/// What is sent of a step in place of a stretch of it: its name where the server keeps it, with its text in `parts` if it
+/// doesn't have it yet.
+fn stand_in(stretch: Stretch<'_>, kept: &BTreeSet<String>, parts: &mut BTreeMap<String, Vec<u8>>) -> String {
+    match stretch {
+        Stretch::Fixed(text) if text.len() >= WORTH_KEEPING => {
+            let name: String = sha256(text.as_bytes()).chars().take(16).collect();
+            if !kept.contains(&name) {
+                parts.insert(format!("parts/{name}"), text.as_bytes().to_vec());
+            }
+            format!("{KEPT}{name}\n")
+        }
+        Stretch::Fixed(text) | Stretch::Own(text) => text.to_string(),
+    }
 }
 
 fn script(change: &Change, data: &mut Vec<(String, Vec<u8>)>) -> Script {
