@@ -468,7 +468,7 @@ fn what_counts_as_healthy_behind_nginx() {
     ship-cause: GET http://b.example/ answered 400
     nobody says who it is: healthy
     nginx finds nobody: ship-cause: GET http://a.example/ answered 502
-    the new one is never there: ship-cause: v2 did not answer any of 1000 requests
+    the new one is never there: ship-cause: v2 did not answer any request for 6 s
     a login page: healthy
     a login page that is ill: ship-cause: GET http://a.example/login/ answered 500
     the other name: healthy
