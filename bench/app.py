@@ -35,6 +35,10 @@ MORE_REQUIREMENTS = [
     "six==1.17.0",
     "zipp==3.21.0",
     "idna==3.10",
+    "click==8.1.8",
+    "packaging==24.2",
+    "pytz==2024.2",
+    "attrs==24.3.0",
 ]
 
 FILES = {
