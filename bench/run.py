@@ -638,12 +638,29 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", metavar="CASE", action="append", choices=CASES, help=cases)
     parser.add_argument("--tools", metavar="A,B", help="of ship, shell, shell-hup, pyinfra, ansible, mitogen")
     parser.add_argument("--ship", type=os.path.abspath, default=str(ROOT / "target/release/ship"), help="the binary to measure")
+    resume = "go on with a run of the same commit that was cut off: the cases that it has finished are not measured again"
+    parser.add_argument("--resume", action="store_true", help=resume)
     limit = "seconds after which a load ends, whatever the deploy does"
     parser.add_argument("--load-limit", type=float, default=120, help=limit)
     parser.add_argument("--keep", action="store_true", help="leave the boxes, to look into")
     where = "where results.json (partial.json unless all was measured) and logs go"
     parser.add_argument("--to", type=pathlib.Path, default=ROOT / "target/bench", help=where)
     return parser.parse_args()
+
+
+def before(options: argparse.Namespace) -> dict:
+    """What a run that was not finished has left."""
+    file = options.to / "partial.json"
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+def finished_before(options: argparse.Namespace, meta: dict) -> list[str]:
+    """The cases that such a run has whole, if it measured the same."""
+    known = before(options)
+    same = known and all(known["meta"][key] == meta[key] for key in ("commit", "dirty", "versions"))
+    if not same or meta["dirty"]:
+        raise Failed("there is nothing to go on with: no unfinished run of this very commit, without uncommitted changes")
+    return known.get("finished", [])
 
 
 def main() -> None:
@@ -661,18 +678,23 @@ def main() -> None:
     work = pathlib.Path(tempfile.mkdtemp(prefix="ship-bench-"))
     bench = Bench(options, [known[name] for name in names], work, logs)
     meta = {**machine(), "versions": versions(options.ship)}
+    finished = finished_before(options, meta) if options.resume else []
+    bench.runs = [run for run in (before(options)["runs"] if finished else []) if run["case"] in finished]
     # A signal ends it as an error does: boxes and lines are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     # Only all of it replaces what was measured last.
     name = "partial.json"
     try:
         for case in cases:
-            bench.run(case)
+            if case not in finished:
+                bench.run(case)
+                finished.append(case)
         if cases == list(CASES) and names == list(known):
             name = "results.json"
     finally:
         meta["load_after"] = os.getloadavg()[0]
-        results = {"meta": meta, "cases": cases, "tools": names, "runs": bench.runs}
+        results = {"meta": meta, "cases": cases, "finished": finished, "tools": names, "runs": bench.runs}
+        (options.to / "partial.json").unlink(missing_ok=True)
         (options.to / name).write_text(json.dumps(results, indent=1) + "\n")
         if options.keep:
             say(f"kept: {work}, boxes {', '.join(site.box.name for site in bench.sites.values())}")
