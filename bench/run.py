@@ -38,7 +38,6 @@ ATTEMPTS = 3  # at a run that counts
 
 # Case: how often each tool is run in it, and what it is called.
 CASES = {
-    "first": (3, "first deploy from a bare box"),
     "noop": (5, "no-op"),
     "noop20": (3, "no-op at 20 ms"),
     "noop100": (3, "no-op at 100 ms"),
@@ -49,6 +48,7 @@ CASES = {
     "wrk": (3, "code change under wrk"),
     "site": (3, "the site itself"),
     "workers": (1, "how many workers, on servers of 1, 2 and 4 GB"),
+    "first": (3, "first deploy from a bare box"),
 }
 # `--quick`: without those that need a slow line.
 SLOW_LINE = ("noop20", "noop100", "change100")
@@ -617,10 +617,13 @@ def versions(ship: str) -> dict[str, str]:
     }
 
 
+# What a measurement depends on.
+MATTERS = ("src", "templates", "playbooks", "bench", "tests/boxes", "Cargo.lock", ":(exclude)bench/notes.md")
+
+
 def machine() -> dict:
     memory_kb = int(next(line.split()[1] for line in open("/proc/meminfo") if line.startswith("MemTotal")))
-    matters = ("src", "templates", "playbooks", "bench", "tests/boxes")
-    dirty = output("git", "-C", ROOT, "status", "--porcelain", "--", *matters)
+    dirty = output("git", "-C", ROOT, "status", "--porcelain", "--", *MATTERS)
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
         "commit": output("git", "-C", ROOT, "rev-parse", "--short", "HEAD"),
@@ -638,7 +641,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", metavar="CASE", action="append", choices=CASES, help=cases)
     parser.add_argument("--tools", metavar="A,B", help="of ship, shell, shell-hup, pyinfra, ansible, mitogen")
     parser.add_argument("--ship", type=os.path.abspath, default=str(ROOT / "target/release/ship"), help="the binary to measure")
-    resume = "go on with a run of the same commit that was cut off: the cases that it has finished are not measured again"
+    resume = "go on with a run that was cut off, if nothing of what it measured has changed: the cases that it has finished are not measured again"
     parser.add_argument("--resume", action="store_true", help=resume)
     limit = "seconds after which a load ends, whatever the deploy does"
     parser.add_argument("--load-limit", type=float, default=120, help=limit)
@@ -657,9 +660,11 @@ def before(options: argparse.Namespace) -> dict:
 def finished_before(options: argparse.Namespace, meta: dict) -> list[str]:
     """The cases that such a run has whole, if it measured the same."""
     known = before(options)
-    same = known and all(known["meta"][key] == meta[key] for key in ("commit", "dirty", "versions"))
-    if not same or meta["dirty"]:
-        raise Failed("there is nothing to go on with: no unfinished run of this very commit, without uncommitted changes")
+    if not known or known["meta"]["dirty"] or meta["dirty"] or known["meta"]["versions"] != meta["versions"]:
+        raise Failed("there is nothing to go on with: no unfinished run of the same versions, without uncommitted changes")
+    changed = output("git", "-C", ROOT, "diff", "--stat", known["meta"]["commit"], "HEAD", "--", *MATTERS)
+    if changed:
+        raise Failed(f"what was measured has changed since the run that was cut off:\n{changed}")
     return known.get("finished", [])
 
 
