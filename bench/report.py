@@ -232,7 +232,7 @@ def quiet(runs: list[dict]) -> str:
     above = sum(share > QUIET for share in stolen)
     return (
         f"Each run waits until the host leaves this machine all of its processors; one during which it gave more than {QUIET:.0%} of the\n"
-        f"processor time to others is repeated, up to twice. Of the {len(stolen)} runs that count, {above} were above it all the same.\n"
+        f"processor time to others is repeated, up to twice, and the least disturbed counts. Of the {len(stolen)} runs that count, {above} were above it all the same.\n"
     )
 
 
