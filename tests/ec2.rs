@@ -38,7 +38,7 @@ fn patience() -> Patience {
         backoff: ms(2),
         looks: [1, 2, 4, 8, 16].map(ms).into(),
         poll: ms(2),
-        visible: ms(5000),
+        visible: ms(2000),
         change: ms(10_000),
         release: ms(5000),
         insync: ms(10_000),
