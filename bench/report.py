@@ -34,8 +34,6 @@ SETUPS = {
     "shell": "the tutorials' nginx and gunicorn",
     "whitenoise": "gunicorn with WhiteNoise",
 }
-# The share of processor time that bench/run.py lets the host of the machine have.
-QUIET = 0.1
 SERVED = {"small": "style sheet", "large": "picture", "page": "page"}
 
 
@@ -224,14 +222,15 @@ def measured(meta: dict) -> str:
     )
 
 
-def quiet(runs: list[dict]) -> str:
+def disturbed(results: Results) -> str:
     """How much the host of the machine was in the way."""
-    stolen = [run["stolen"] for run in runs if "stolen" in run]
+    stolen = [run["stolen"] for run in results.runs if "stolen" in run]
     if not stolen:
         return ""
-    above = sum(share > QUIET for share in stolen)
+    quiet = results.meta["quiet"]
+    above = sum(share > quiet for share in stolen)
     return (
-        f"Each run waits until the host leaves this machine all of its processors; one during which it gave more than {QUIET:.0%} of the\n"
+        f"Each run waits until the host leaves this machine all of its processors; one during which it gave more than {quiet:.0%} of the\n"
         f"processor time to others is repeated, up to twice, and the least disturbed counts. Of the {len(stolen)} runs that count, {above} were above it all the same.\n"
     )
 
@@ -252,7 +251,7 @@ def report(results: Results, notes: str) -> str:
         "Each peer is written as its own experts would (`bench/peers`): Ansible with pipelining and ControlPersist, rsync wherever it\n"
         "helps, and nothing is done again whose inputs are the same. The shell floor is a script by hand for this app and this server:\n"
         "no plan, no check of the new release, no backup, no way back. Medians; runs are interleaved.\n"
-        + quiet(results.runs),
+        + disturbed(results),
         times(results),
         "![The same as bars](bench.svg)\n",
         "## Goals\n",

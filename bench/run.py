@@ -36,7 +36,8 @@ QUIET = 0.1  # the share of processor time that the host may give to others, for
 PATIENCE = 300  # seconds that a run waits for the host
 ATTEMPTS = 3  # at a run that counts
 
-# Case: how often each tool is run in it, and what it is called.
+# Case: how often each tool is run in it, and what it is called. What takes most of the processors comes last: a host may
+# grant less after that.
 CASES = {
     "noop": (5, "no-op"),
     "noop20": (3, "no-op at 20 ms"),
@@ -427,14 +428,15 @@ class Bench:
                     raise Failed(f"{tool.name} made a release with nothing to do")
                 self.record(case, tool, number, {"rtt": round(rtt, 4), **measured})
 
-    def changed(self, case: str, site: Site, tool: Tool, number: int, change) -> dict:
-        """Deploys the project after `change(site)`, and sees that there is another release."""
+    def changed(self, case: str, site: Site, tool: Tool, number: int, change, load=contextlib.nullcontext()) -> dict:
+        """Deploys the project after `change(site)`, under a load if there is one, and sees that there is another release."""
         change(site)
         live = site.live()
-        measured = site.deploy(tool, f"{case}-{number}")
+        with load as visitors:
+            measured = site.deploy(tool, f"{case}-{number}")
         if site.check() == live:
             raise Failed(f"{tool.name} made no release of a change")
-        return measured
+        return measured if visitors is None else {**measured, "visitors": visitors}
 
     def change(self, case: str, milliseconds: int = 0) -> None:
         for number, turn in self.rounds(case):
@@ -467,18 +469,9 @@ class Bench:
         for number, turn in self.rounds(case):
             for tool in turn:
                 site = self.site(tool)
-                self.record(case, tool, number, counted(lambda: self.visited(case, site, tool, number, load)))
-
-    def visited(self, case: str, site: Site, tool: Tool, number: int, load) -> dict:
-        self.next_version(site)
-        live = site.live()
-        with load(f"http://{site.box.host}/", self.options.load_limit) as report:
-            time.sleep(1)
-            measured = site.deploy(tool, f"{case}-{number}")
-            time.sleep(1)
-        if site.check() == live:
-            raise Failed(f"{tool.name} made no release of a change")
-        return {**measured, "visitors": report}
+                where = f"http://{site.box.host}/", self.options.load_limit
+                run = lambda: self.changed(case, site, tool, number, self.next_version, load(*where))
+                self.record(case, tool, number, counted(run))
 
     def run(self, case: str) -> None:
         say(f"== {CASES[case][1]}")
@@ -514,11 +507,14 @@ def wrk(url: str, limit: float):
 
 
 def under_load(words: list, end: signal.Signals, limit: float):
-    """Runs a load until the block ends; the report is filled then. It is `whole` if the load outlasted the block."""
+    """Runs a load from a second before the block to a second after it; the report is filled then. It is `whole` if the load
+    outlasted the block."""
     report: dict = {}
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
+        time.sleep(1)
         yield report
+        time.sleep(1)
     finally:
         whole = process.poll() is None
         process.send_signal(end)
@@ -633,6 +629,7 @@ def machine() -> dict:
         "cores": os.cpu_count(),
         "memory_gb": round(memory_kb / 1024**2),
         "load": os.getloadavg()[0],
+        "quiet": QUIET,
     }
 
 
@@ -653,21 +650,17 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def before(options: argparse.Namespace) -> dict:
-    """What a run that was not finished has left."""
+def cut_off(options: argparse.Namespace, names: list[str], meta: dict) -> tuple[list[str], list[dict]]:
+    """The cases that a run of the same, which was cut off, has whole, and what it measured in them."""
     file = options.to / "partial.json"
-    return json.loads(file.read_text()) if file.exists() else {}
-
-
-def finished_before(options: argparse.Namespace, meta: dict) -> list[str]:
-    """The cases that such a run has whole, if it measured the same."""
-    known = before(options)
-    if not known or known["meta"]["dirty"] or meta["dirty"] or known["meta"]["versions"] != meta["versions"]:
-        raise Failed("there is nothing to go on with: no unfinished run of the same versions, without uncommitted changes")
+    known = json.loads(file.read_text()) if file.exists() else None
+    same = known and (known["meta"]["versions"], known["tools"], known.get("quick")) == (meta["versions"], names, options.quick)
+    if not same or known["meta"]["dirty"] or meta["dirty"]:
+        raise Failed("there is nothing to go on with: no unfinished run of the same tools, without uncommitted changes")
     changed = output("git", "-C", ROOT, "diff", "--stat", known["meta"]["commit"], "HEAD", "--", *MATTERS)
     if changed:
         raise Failed(f"what was measured has changed since the run that was cut off:\n{changed}")
-    return known.get("finished", [])
+    return known["finished"], [run for run in known["runs"] if run["case"] in known["finished"]]
 
 
 def main() -> None:
@@ -685,8 +678,9 @@ def main() -> None:
     work = pathlib.Path(tempfile.mkdtemp(prefix="ship-bench-"))
     bench = Bench(options, [known[name] for name in names], work, logs)
     meta = {**machine(), "versions": versions(options.ship)}
-    finished = finished_before(options, meta) if options.resume else []
-    bench.runs = [run for run in (before(options)["runs"] if finished else []) if run["case"] in finished]
+    finished = []
+    if options.resume:
+        finished, bench.runs = cut_off(options, names, meta)
     # A signal ends it as an error does: boxes and lines are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     # Only all of it replaces what was measured last.
@@ -700,7 +694,8 @@ def main() -> None:
             name = "results.json"
     finally:
         meta["load_after"] = os.getloadavg()[0]
-        results = {"meta": meta, "cases": cases, "finished": finished, "tools": names, "runs": bench.runs}
+        how = {"cases": cases, "tools": names, "quick": options.quick, "finished": finished}
+        results = {"meta": meta, **how, "runs": bench.runs}
         (options.to / "partial.json").unlink(missing_ok=True)
         (options.to / name).write_text(json.dumps(results, indent=1) + "\n")
         if options.keep:
